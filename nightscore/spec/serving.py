@@ -1,0 +1,65 @@
+"""The `decision`, `publish`, `fallback`, `schedule` and `replay` sections: from score to table, every night.
+
+Added here: a rule between the score and its reader. Not here: how the table is written (`nightscore/publishing`).
+"""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from nightscore.spec.base import Name, SpecModel
+from nightscore.spec.expectations import Expectation
+
+
+class Threshold(SpecModel):
+    """Decide yes where the score is at least `value`."""
+
+    type: Literal["threshold"]
+    value: float
+
+
+class TopK(SpecModel):
+    """Decide yes for the `k` highest scores of the night; ties go to the smaller key."""
+
+    type: Literal["top_k"]
+    k: int = Field(ge=1)
+
+
+class BusinessRule(SpecModel):
+    """Where the SQL condition over keys, features and score holds, the decision is `decision`, and says the rule."""
+
+    name: Name
+    when: str = Field(min_length=1)
+    decision: bool
+
+
+class Decision(SpecModel):
+    """How a score becomes a decision; rules apply in order, the last that holds wins."""
+
+    rule: Annotated[Threshold | TopK, Field(discriminator="type")]
+    business_rules: tuple[BusinessRule, ...] = ()
+    score_min: float | None = Field(default=None, description="scores below it block the night")
+    score_max: float | None = Field(default=None, description="scores above it block the night")
+
+
+class Publish(SpecModel):
+    """What readers see beside keys and scores, and what stands when a night is held back."""
+
+    columns: tuple[Name, ...] = Field(default=(), description="feature columns carried along for readers")
+    fallback: Literal["last_good", "none"] = "last_good"
+    expectations: tuple[Expectation, ...] = ()
+    description: str = ""
+
+
+class Schedule(SpecModel):
+    """When the night runs, in the pipeline's time zone."""
+
+    cron: Annotated[str, StringConstraints(pattern=r"^(\S+ ){4}\S+$")] = "0 3 * * *"
+
+
+class Replay(SpecModel):
+    """On wall date `wall` the night of `business` is scored, and so on day by day."""
+
+    wall: date
+    business: date

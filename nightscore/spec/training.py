@@ -1,0 +1,83 @@
+"""The `features`, `label` and `training` sections: what a model sees, what it predicts and how it is fitted.
+
+Added here: a setting of fitting or of the training set. Not here: promotion and rollout policy.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nightscore.spec.base import Name, SpecModel
+from nightscore.spec.expectations import Expectation
+
+
+class FeatureColumn(SpecModel):
+    """One model input: float, integer, boolean, or category (levels are stored with the model)."""
+
+    name: Name
+    type: Literal["float", "integer", "category", "boolean"]
+    segment: bool = Field(default=False, description="metrics are also shown by the levels of this column")
+    sensitive: bool = False
+    description: str = ""
+
+
+class Features(SpecModel):
+    """The dbt model that makes the features of a night, and its columns in the model's order."""
+
+    model: Name
+    lookback_days: int = Field(default=0, ge=0, le=3660, description="nights of history the SQL may read")
+    max_gap_days: int = Field(default=0, ge=0, description="nights of history that may be missing, recorded each time")
+    columns: tuple[FeatureColumn, ...] = Field(min_length=1)
+    max_quarantine_share: float = Field(default=0.0, ge=0, le=1)
+    expectations: tuple[Expectation, ...] = ()
+
+
+class Label(SpecModel):
+    """The dbt model that makes labels; a cohort is mature `horizon_days` after its score date, if covered."""
+
+    model: Name
+    column: Name
+    horizon_days: int = Field(ge=0, le=3660)
+    min_coverage: float = Field(default=0.9, gt=0, le=1, description="share of a cohort's rows that must have labels")
+    description: str = ""
+
+
+class LightGbm(SpecModel):
+    """Gradient boosted trees. Only what keeps training deterministic can be said here."""
+
+    type: Literal["lightgbm"]
+    trees: int = Field(default=200, ge=1, le=10_000)
+    leaves: int = Field(default=31, ge=2, le=4096)
+    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    min_rows_in_leaf: int = Field(default=20, ge=1)
+    feature_fraction: float = Field(default=1.0, gt=0, le=1)
+    bagging_fraction: float = Field(default=1.0, gt=0, le=1)
+    l2: float = Field(default=0.0, ge=0)
+    threads: int = Field(default=1, ge=1, le=64, description="part of the version's identity; never 0")
+
+
+class Linear(SpecModel):
+    """Logistic (binary) or ridge (regression) model on imputed, scaled and one-hot encoded features."""
+
+    type: Literal["linear"]
+    l2: float = Field(default=1.0, gt=0)
+
+
+class Constant(SpecModel):
+    """The mean label of the training rows."""
+
+    type: Literal["constant"]
+
+
+Algorithm = Annotated[LightGbm | Linear | Constant, Field(discriminator="type")]
+
+
+class Training(SpecModel):
+    """The window of score dates, what is held out of it, the algorithm and its baselines."""
+
+    window_days: int = Field(ge=2, le=3660, description="score dates before the training night")
+    holdout_days: int = Field(default=14, ge=1, description="last dates of the window, for evaluation only")
+    min_rows: int = Field(default=1000, ge=1)
+    seed: int = Field(default=20130401, ge=0, le=2**31 - 1)
+    algorithm: Algorithm
+    baselines: tuple[Algorithm, ...] = (Constant(type="constant"),)
