@@ -1,0 +1,54 @@
+"""The training set and the model version: made for one night, from what was mature by then."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+
+from assets.naming import key_of
+from nightscore.spec.pipeline import Pipeline
+from orchestration.failures import mapped_failures
+from orchestration.resources import Engine
+
+
+class TrainingConfig(dg.Config):
+    """For which night to train; the first night with a full window when absent."""
+
+    as_of: str | None = None
+    purpose: str = "trained by hand"
+
+
+def build_model(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """The assets `training_set` and `model`, made together."""
+    training_set, model = key_of(pipeline, "training_set"), key_of(pipeline, "model")
+
+    @dg.multi_asset(name=f"{pipeline.name}__model", specs=_specs(pipeline))
+    def model_assets(
+        context: dg.AssetExecutionContext, config: TrainingConfig, engine: Engine
+    ) -> Iterator[dg.MaterializeResult]:
+        from nightscore.registry.register import train_version
+
+        workspace = engine.workspace()
+        as_of = date.fromisoformat(config.as_of) if config.as_of else pipeline.first_night
+        with mapped_failures(context, workspace, pipeline.name, []):
+            trained = train_version(workspace, pipeline, as_of, config.purpose, context.run.run_id)
+        yield dg.MaterializeResult(asset_key=training_set, metadata=trained.training_set_facts)
+        yield dg.MaterializeResult(asset_key=model, metadata=trained.model_facts)
+
+    return model_assets
+
+
+def _specs(pipeline: Pipeline) -> list[dg.AssetSpec]:
+    shared = {"group_name": pipeline.name, "owners": [pipeline.owner]}
+    deps = [key_of(pipeline, "features"), key_of(pipeline, "labels")]
+    algorithm = pipeline.training.algorithm.type
+    return [
+        dg.AssetSpec(
+            key_of(pipeline, "training_set"), deps=deps, kinds={"parquet"},
+            description=f"The mature score dates of the last {pipeline.training.window_days} days, with labels", **shared,
+        ),
+        dg.AssetSpec(
+            key_of(pipeline, "model"), deps=[key_of(pipeline, "training_set")], kinds={algorithm},
+            description="A model version: a verified capsule in the registry", **shared,
+        ),
+    ]  # fmt: skip

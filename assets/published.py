@@ -1,0 +1,32 @@
+"""The published table: what BI tools read, moved on by one atomic pointer a night."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.naming import daily_spec, key_of
+from nightscore.spec.pipeline import Pipeline
+from orchestration.failures import Event, mapped_failures, report
+from orchestration.partitions import POLICY, nights_of
+from orchestration.resources import Engine
+
+
+def build_published(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """The asset behind `bi.<pipeline>_current` and `bi.<pipeline>_latest`."""
+    key = key_of(pipeline, "published")
+    spec = daily_spec(
+        pipeline, "published", f"bi.{pipeline.name}_current: {pipeline.publish.description or pipeline.description}",
+        deps=[key_of(pipeline, "predictions")], kinds={"postgres", "view"},
+        metadata={"dagster/table_name": f"bi.{pipeline.name}_current"},
+    )  # fmt: skip
+
+    @dg.multi_asset(name=f"{pipeline.name}__published", specs=[spec], backfill_policy=POLICY)
+    def published_asset(context: dg.AssetExecutionContext, engine: Engine) -> Iterator[Event]:
+        from nightscore.publishing.publish import publish_nights
+
+        workspace, nights = engine.workspace(), nights_of(context)
+        with mapped_failures(context, workspace, pipeline.name, nights):
+            outcomes = publish_nights(workspace, pipeline, nights, context.run.run_id, actor="nightly")
+        yield from report(context, key, outcomes)
+
+    return published_asset

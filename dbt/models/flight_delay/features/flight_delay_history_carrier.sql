@@ -1,0 +1,1 @@
+{{ trailing_history('carrier', ['carrier', 'origin']) }}

@@ -1,0 +1,1 @@
+{{ trailing_history('flight', ['carrier', 'flight', 'origin'], windows=(28,)) }}

@@ -1,0 +1,1 @@
+{{ trailing_history('hour', ['origin', 'sched_hour']) }}

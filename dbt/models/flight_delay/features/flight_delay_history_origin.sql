@@ -1,0 +1,1 @@
+{{ trailing_history('origin', ['origin'], windows=(1, 7, 28)) }}

@@ -1,0 +1,1 @@
+{{ trailing_history('route', ['origin', 'dest']) }}

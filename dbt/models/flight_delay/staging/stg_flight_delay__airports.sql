@@ -1,0 +1,13 @@
+with airports as (
+
+    select * from {{ source('flight_delay', 'airports') }}
+
+)
+
+select
+    known_on,
+    faa,
+    cast(alt as integer) as altitude_ft,
+    cast(tz as integer) as utc_offset_h
+from airports
+where {{ in_build_range('known_on') }}

@@ -1,0 +1,13 @@
+with planes as (
+
+    select * from {{ source('flight_delay', 'planes') }}
+
+)
+
+select
+    known_on,
+    tailnum,
+    cast(year as integer) as built_year,
+    cast(seats as integer) as seats
+from planes
+where {{ in_build_range('known_on') }}

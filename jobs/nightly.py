@@ -1,0 +1,53 @@
+"""The nightly job of a pipeline, from sources to published, and its schedule in the pipeline's time zone."""
+
+from collections.abc import Iterator
+from datetime import date
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from nightscore.clock import replay_date
+from nightscore.spec.pipeline import Pipeline
+from orchestration.partitions import partitions_of
+
+
+def build_nightly_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> dg.UnresolvedAssetJobDefinition:
+    """Sources, clean, features, predictions and published of one night or a range."""
+    return dg.define_asset_job(
+        f"{pipeline.name}_nightly", selection=dg.AssetSelection.assets(*assets),
+        description=f"Score and publish a night: {pipeline.description}", executor_def=dg.in_process_executor,
+        tags={"nightscore/pipeline": pipeline.name},
+    )  # fmt: skip
+
+
+def build_history_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> dg.UnresolvedAssetJobDefinition:
+    """Sources, clean and features only: what training needs of past nights."""
+    return dg.define_asset_job(
+        f"{pipeline.name}_history", selection=dg.AssetSelection.assets(*assets),
+        description="Sources, clean data, features and labels of past nights, without scoring them",
+        executor_def=dg.in_process_executor, tags={"nightscore/pipeline": pipeline.name},
+    )  # fmt: skip
+
+
+def build_schedule(pipeline: Pipeline, job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+    """Tonight's run; a replayed pipeline scores the business date that stands for tonight."""
+
+    @dg.schedule(
+        name=f"{pipeline.name}_schedule", job=job, cron_schedule=pipeline.schedule.cron,
+        execution_timezone=pipeline.score_dates.timezone, default_status=dg.DefaultScheduleStatus.RUNNING,
+    )  # fmt: skip
+    def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        wall = context.scheduled_execution_time.astimezone(ZoneInfo(pipeline.score_dates.timezone)).date()
+        night = night_for(pipeline, wall)
+        if partitions_of(pipeline).has_partition_key(night.isoformat(), context.scheduled_execution_time):
+            yield dg.RunRequest(run_key=f"{pipeline.name}:{wall}", partition_key=night.isoformat())
+        else:
+            yield dg.SkipReason(f"{night} is not one of the score dates of {pipeline.name}")
+
+    return schedule
+
+
+def night_for(pipeline: Pipeline, wall: date) -> date:
+    """The score date that a wall date's schedule is for."""
+    replay = pipeline.replay
+    return wall if replay is None else replay_date(wall, replay.wall, replay.business, pipeline.score_dates.end)

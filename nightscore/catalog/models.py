@@ -1,0 +1,101 @@
+"""Model versions and their aliases; the current holder of an alias is its newest event.
+
+Added here: queries on `model_version` and `alias_event`. Not here: capsules (`nightscore/registry`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightscore.catalog.tables import alias_event, model_version
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version: `flight_delay@7`."""
+
+    pipeline: str
+    version: int
+    capsule_md5: str
+    manifest_sha256: str
+    function_hash: str
+    recipe_hash: str
+    snapshot_md5: str
+    algorithm: str
+    task: str
+    as_of: date
+    parent: int | None
+    status: str
+    metrics: Mapping[str, Any]
+    created_by: str
+    purpose: str
+    run_id: str
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        """`pipeline@version`."""
+        return f"{self.pipeline}@{self.version}"
+
+
+def list_versions(connection: sa.Connection, pipeline: str | None = None) -> list[ModelVersion]:
+    """All versions, of one pipeline or of all, oldest first."""
+    query = sa.select(model_version).order_by(model_version.c.pipeline, model_version.c.version)
+    if pipeline is not None:
+        query = query.where(model_version.c.pipeline == pipeline)
+    return [ModelVersion(**row) for row in connection.execute(query).mappings()]
+
+
+def find_version(connection: sa.Connection, pipeline: str, version: int) -> ModelVersion | None:
+    """One version, or None."""
+    query = sa.select(model_version).where(
+        model_version.c.pipeline == pipeline, model_version.c.version == version
+    )
+    row = connection.execute(query).mappings().first()
+    return None if row is None else ModelVersion(**row)
+
+
+def version_of_recipe(connection: sa.Connection, pipeline: str, recipe_hash: str) -> ModelVersion | None:
+    """The version that this very recipe on this very data made before, or None."""
+    query = sa.select(model_version).where(
+        model_version.c.pipeline == pipeline, model_version.c.recipe_hash == recipe_hash
+    )
+    row = connection.execute(query).mappings().first()
+    return None if row is None else ModelVersion(**row)
+
+
+def next_version(connection: sa.Connection, pipeline: str) -> int:
+    """The next free version number; the caller's transaction holds the lock until its insert commits."""
+    connection.execute(sa.text("select pg_advisory_xact_lock(hashtext(:name))"), {"name": f"model:{pipeline}"})
+    newest = sa.select(sa.func.max(model_version.c.version)).where(model_version.c.pipeline == pipeline)
+    return int(connection.scalar(newest) or 0) + 1
+
+
+def insert_version(connection: sa.Connection, version: ModelVersion) -> None:
+    """Append a version."""
+    connection.execute(model_version.insert().values(vars(version) | {"metrics": dict(version.metrics)}))
+
+
+def alias_holder(connection: sa.Connection, pipeline: str, alias: str) -> int | None:
+    """The version that holds `alias` now, or None."""
+    query = (
+        sa.select(alias_event.c.version)
+        .where(alias_event.c.pipeline == pipeline, alias_event.c.alias == alias)
+        .order_by(alias_event.c.event_id.desc())
+        .limit(1)
+    )
+    return connection.scalar(query)
+
+
+def move_alias(
+    connection: sa.Connection, pipeline: str, alias: str, version: int, actor: str, reason: str, now: datetime
+) -> None:
+    """Append the event that gives `alias` to `version`."""
+    values = {
+        "pipeline": pipeline, "alias": alias, "version": version, "actor": actor, "reason": reason, "at": now,
+        "previous": alias_holder(connection, pipeline, alias),
+    }  # fmt: skip
+    connection.execute(alias_event.insert().values(values))

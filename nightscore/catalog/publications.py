@@ -1,0 +1,137 @@
+"""Receipts and publications: what made a night's predictions, and which revision readers see.
+
+Added here: queries on `receipt` and `publication_*`. Not here: the mart's tables (`nightscore/publishing`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from nightscore.catalog.tables import publication, publication_current, publication_event, receipt
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What made one predictions partition: input versions, model, spec, code, environment, counts, hashes."""
+
+    receipt_id: int
+    pipeline: str
+    score_date: date
+    predictions_id: int
+    model_version: int
+    fingerprint: str
+    body: Mapping[str, Any]
+    run_id: str
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One revision of one score date in the mart."""
+
+    publication_id: int
+    pipeline: str
+    score_date: date
+    revision: int
+    receipt_id: int
+    model_version: int
+    rows: int
+    content_md5: str
+    kind: str
+    run_id: str
+    published_at: datetime
+
+
+def record_receipt(connection: sa.Connection, values: Mapping[str, Any]) -> int:
+    """Append a receipt unless the same one is there; returns its id."""
+    row = insert(receipt).values(**values).on_conflict_do_nothing().returning(receipt.c.receipt_id)
+    made = connection.scalar(row)
+    if made is not None:
+        return int(made)
+    standing = find_receipt(connection, values["pipeline"], values["score_date"], values["fingerprint"])
+    assert standing is not None
+    return standing.receipt_id
+
+
+def find_receipt(connection: sa.Connection, pipeline: str, night: date, fingerprint: str) -> Receipt | None:
+    """The receipt of one night's predictions under one fingerprint, or None."""
+    query = sa.select(receipt).where(
+        receipt.c.pipeline == pipeline, receipt.c.score_date == night, receipt.c.fingerprint == fingerprint
+    )
+    row = connection.execute(query).mappings().first()
+    return None if row is None else Receipt(**row)
+
+
+def receipt_of_predictions(connection: sa.Connection, pipeline: str, night: date, predictions_id: int) -> Receipt:
+    """The newest receipt of one version of a night's predictions; committed together with it, so it is there."""
+    query = (
+        sa.select(receipt)
+        .where(
+            receipt.c.pipeline == pipeline, receipt.c.score_date == night, receipt.c.predictions_id == predictions_id
+        )
+        .order_by(receipt.c.receipt_id.desc())
+        .limit(1)
+    )
+    return Receipt(**connection.execute(query).mappings().one())
+
+
+def current_publications(
+    connection: sa.Connection, pipeline: str, first: date, last: date
+) -> dict[date, Publication]:
+    """The publications that readers see now, by score date."""
+    query = (
+        sa.select(publication)
+        .join(publication_current, publication_current.c.publication_id == publication.c.publication_id)
+        .where(publication.c.pipeline == pipeline, publication.c.score_date.between(first, last))
+        .order_by(publication.c.score_date)
+    )
+    return {row["score_date"]: Publication(**row) for row in connection.execute(query).mappings()}
+
+
+def latest_publication(connection: sa.Connection, pipeline: str) -> Publication | None:
+    """The current publication of the latest published score date, or None."""
+    query = (
+        sa.select(publication)
+        .join(publication_current, publication_current.c.publication_id == publication.c.publication_id)
+        .where(publication.c.pipeline == pipeline)
+        .order_by(publication.c.score_date.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).mappings().first()
+    return None if row is None else Publication(**row)
+
+
+def insert_publication(connection: sa.Connection, values: Mapping[str, Any]) -> Publication:
+    """Append the next revision of a night; it is not readable until its pointer moves.
+
+    The caller's transaction holds a lock on the night, so revisions never collide.
+    """
+    night = f"publication:{values['pipeline']}:{values['score_date']}"
+    connection.execute(sa.text("select pg_advisory_xact_lock(hashtext(:night))"), {"night": night})
+    newest = sa.select(sa.func.coalesce(sa.func.max(publication.c.revision), 0) + 1).where(
+        publication.c.pipeline == values["pipeline"], publication.c.score_date == values["score_date"]
+    )
+    row = publication.insert().values(**values, revision=newest.scalar_subquery()).returning(publication)
+    return Publication(**connection.execute(row).mappings().one())
+
+
+def move_publication(connection: sa.Connection, made: Publication, actor: str, reason: str, now: datetime) -> None:
+    """Point readers of a night at `made`, and remember what it replaced."""
+    is_night = sa.and_(
+        publication_current.c.pipeline == made.pipeline, publication_current.c.score_date == made.score_date
+    )
+    replaced = connection.scalar(sa.select(publication_current.c.publication_id).where(is_night))
+    pointer = insert(publication_current).values(
+        pipeline=made.pipeline, score_date=made.score_date, publication_id=made.publication_id, moved_at=now
+    )
+    moved = {"publication_id": made.publication_id, "moved_at": now}
+    connection.execute(pointer.on_conflict_do_update(index_elements=["pipeline", "score_date"], set_=moved))
+    event = {
+        "pipeline": made.pipeline, "score_date": made.score_date, "publication_id": made.publication_id,
+        "replaced_id": replaced, "actor": actor, "reason": reason, "moved_at": now,
+    }  # fmt: skip
+    connection.execute(publication_event.insert().values(event))

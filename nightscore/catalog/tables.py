@@ -1,0 +1,143 @@
+"""The catalog's tables in SQLAlchemy Core, the mirror of `migrations/`.
+
+A test compares this module with a migrated database. Added here: a column or table, together with its migration.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+METADATA = sa.MetaData(schema="nightscore")
+
+
+def _identity(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, sa.Identity(always=True), primary_key=True)
+
+
+def _text(name: str, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=nullable)
+
+
+def _instant(name: str, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
+
+
+def _json(name: str, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, JSONB, nullable=nullable)
+
+
+def _count(name: str, nullable: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=nullable)
+
+
+def _night(nullable: bool = False) -> sa.Column[object]:
+    return sa.Column("score_date", sa.Date, nullable=nullable)
+
+
+partition_version = sa.Table(
+    "partition_version", METADATA, _identity("version_id"), _text("dataset"), _night(), _text("md5"),
+    _count("rows"), _count("bytes"), _text("fingerprint"), _json("inputs"), _text("run_id"), _instant("created_at"),
+    sa.Index("partition_version_by_partition", "dataset", "score_date"),
+)  # fmt: skip
+
+partition_current = sa.Table(
+    "partition_current", METADATA,
+    sa.Column("dataset", sa.Text, primary_key=True), sa.Column("score_date", sa.Date, primary_key=True),
+    sa.Column("version_id", sa.BigInteger, sa.ForeignKey("nightscore.partition_version.version_id"), nullable=False),
+    _text("fingerprint"), _instant("moved_at"),
+)  # fmt: skip
+
+partition_event = sa.Table(
+    "partition_event", METADATA, _identity("event_id"), _text("dataset"), _night(),
+    sa.Column("version_id", sa.BigInteger, sa.ForeignKey("nightscore.partition_version.version_id"), nullable=False),
+    _count("replaced_id", nullable=True), _text("run_id"), _instant("moved_at"),
+    sa.Index("partition_event_by_partition", "dataset", "score_date", "moved_at"),
+)  # fmt: skip
+
+gate_result = sa.Table(
+    "gate_result", METADATA, _identity("gate_id"), _text("pipeline"), _text("dataset"), _night(),
+    sa.Column("passed", sa.Boolean, nullable=False), _text("candidate_md5"), _text("rules_hash"),
+    _text("accepted_md5", nullable=True), _text("quarantined_md5", nullable=True), _json("report"),
+    _text("run_id"), _instant("judged_at"),
+    sa.Index("gate_result_by_partition", "dataset", "score_date", "gate_id"),
+    sa.Index("gate_result_by_content", "dataset", "candidate_md5", "rules_hash"),
+)  # fmt: skip
+
+row_account = sa.Table(
+    "row_account", METADATA, _identity("account_id"), _text("pipeline"), _text("dataset"), _night(),
+    _count("rows_in"), _count("rows_out"), _count("quarantined"), _count("excluded_rows"), _json("excluded"),
+    _text("run_id"), _instant("recorded_at"),
+    sa.CheckConstraint("rows_in = rows_out + quarantined + excluded_rows", name="row_account_balances"),
+    sa.Index("row_account_by_partition", "pipeline", "score_date"),
+)  # fmt: skip
+
+model_version = sa.Table(
+    "model_version", METADATA,
+    sa.Column("pipeline", sa.Text, primary_key=True), sa.Column("version", sa.Integer, primary_key=True),
+    _text("capsule_md5"), _text("manifest_sha256"), _text("function_hash"), _text("recipe_hash"),
+    _text("snapshot_md5"), _text("algorithm"), _text("task"), sa.Column("as_of", sa.Date, nullable=False),
+    sa.Column("parent", sa.Integer, nullable=True), _text("status"), _json("metrics"), _text("created_by"),
+    _text("purpose"), _text("run_id"), _instant("created_at"),
+    sa.UniqueConstraint("pipeline", "recipe_hash", name="model_version_once_a_recipe"),
+)  # fmt: skip
+
+alias_event = sa.Table(
+    "alias_event", METADATA, _identity("event_id"), _text("pipeline"), _text("alias"),
+    sa.Column("version", sa.Integer, nullable=False), sa.Column("previous", sa.Integer, nullable=True),
+    _text("actor"), _text("reason"), _instant("at"),
+    sa.ForeignKeyConstraint(
+        ["pipeline", "version"], ["nightscore.model_version.pipeline", "nightscore.model_version.version"]
+    ),
+    sa.Index("alias_event_by_alias", "pipeline", "alias", "event_id"),
+)  # fmt: skip
+
+receipt = sa.Table(
+    "receipt", METADATA, _identity("receipt_id"), _text("pipeline"), _night(),
+    sa.Column("predictions_id", sa.BigInteger, sa.ForeignKey("nightscore.partition_version.version_id"),
+              nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False), _text("fingerprint"), _json("body"),
+    _text("run_id"), _instant("made_at"),
+    sa.UniqueConstraint("pipeline", "score_date", "fingerprint", name="receipt_once_a_fingerprint"),
+)  # fmt: skip
+
+publication = sa.Table(
+    "publication", METADATA, _identity("publication_id"), _text("pipeline"), _night(),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("receipt_id", sa.BigInteger, sa.ForeignKey("nightscore.receipt.receipt_id"), nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False), _count("rows"), _text("content_md5"),
+    _text("kind"), _text("run_id"), _instant("published_at"),
+    sa.UniqueConstraint("pipeline", "score_date", "revision", name="publication_revision_once"),
+)  # fmt: skip
+
+publication_current = sa.Table(
+    "publication_current", METADATA,
+    sa.Column("pipeline", sa.Text, primary_key=True), sa.Column("score_date", sa.Date, primary_key=True),
+    sa.Column("publication_id", sa.BigInteger, sa.ForeignKey("nightscore.publication.publication_id"),
+              nullable=False),
+    _instant("moved_at"),
+)  # fmt: skip
+
+publication_event = sa.Table(
+    "publication_event", METADATA, _identity("event_id"), _text("pipeline"), _night(),
+    sa.Column("publication_id", sa.BigInteger, sa.ForeignKey("nightscore.publication.publication_id"),
+              nullable=False),
+    _count("replaced_id", nullable=True), _text("actor"), _text("reason"), _instant("moved_at"),
+    sa.Index("publication_event_by_night", "pipeline", "score_date", "moved_at"),
+)  # fmt: skip
+
+night_event = sa.Table(
+    "night_event", METADATA, _identity("event_id"), _text("pipeline"), _night(), _text("status"),
+    _text("reason"), _text("run_id"), _instant("at"),
+    sa.Index("night_event_by_night", "pipeline", "score_date", "event_id"),
+)  # fmt: skip
+
+step_time = sa.Table(
+    "step_time", METADATA, _identity("step_id"), _text("pipeline"), _text("step"),
+    sa.Column("first_date", sa.Date, nullable=False), sa.Column("last_date", sa.Date, nullable=False),
+    _count("made"), _count("reused"), _count("blocked"), _count("rows"),
+    sa.Column("seconds", sa.Double, nullable=False), _text("run_id"), _instant("finished_at"),
+    sa.Index("step_time_by_run", "run_id"),
+)  # fmt: skip
+
+deployment_fact = sa.Table(
+    "deployment_fact", METADATA, sa.Column("name", sa.Text, primary_key=True), _text("value"), _instant("set_at"),
+)  # fmt: skip

@@ -1,0 +1,111 @@
+"""The third step of a night: features and labels, built by dbt for one date or a range in one pass, then gated.
+
+The same SQL serves training and scoring. Added here: how built tables become partitions. Not here: SQL, or gates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from nightscore.catalog.partitions import PartitionVersion
+from nightscore.features.dbt import dbt_files_hash, run_dbt
+from nightscore.features.inputs import bind_inputs, inputs_of_night
+from nightscore.features.scratch import export_nights, open_scratch
+from nightscore.lake.fingerprints import fingerprint
+from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
+from nightscore.lake.partitions import candidate
+from nightscore.lake.workspace import Workspace
+from nightscore.quality.admission import account_of, admit, outcome_of
+from nightscore.quality.gate import Rules, feature_rules, label_rules, rules_hash
+from nightscore.spec.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class _Night:
+    """One night to be built: what it reads and the fingerprint of that."""
+
+    night: date
+    inputs: tuple[PartitionVersion, ...]
+    recipe: str
+
+
+def build_features(
+    workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str
+) -> list[NightOutcome]:
+    """Build and gate features and labels of `nights`; nights whose inputs and SQL are unchanged are reused."""
+    both = (feature_rules(pipeline), label_rules(pipeline))
+    with timed_step(workspace, pipeline.name, "features", nights, run_id) as log:
+        bound = bind_inputs(workspace, pipeline, nights)
+        recipe = _recipe(workspace, pipeline, both)
+        planned = [_plan(pipeline, recipe, inputs_of_night(pipeline, bound, night), night) for night in nights]
+        standing = {rules.dataset: workspace.lake.current(rules.dataset, min(nights), max(nights)) for rules in both}
+        stale = [one for one in planned if any(not _is_current(standing[r.dataset], one) for r in both)]
+        tables = _run_sql(workspace, pipeline, bound, [one.night for one in stale]) if stale else {}
+        for one in planned:
+            fresh = one in stale
+            for rules in both:
+                frame = tables[rules.dataset][one.night] if fresh else None
+                log.outcomes.append(_commit(workspace, pipeline, rules, one, frame, standing[rules.dataset], run_id))
+    return log.outcomes
+
+
+def _recipe(workspace: Workspace, pipeline: Pipeline, both: Sequence[Rules]) -> str:
+    return fingerprint(
+        "features", sql=dbt_files_hash(workspace.settings, pipeline.name),
+        rules=[rules_hash(rules) for rules in both], horizon=pipeline.label.horizon_days,
+    )  # fmt: skip
+
+
+def _plan(
+    pipeline: Pipeline, recipe: str, inputs: Mapping[str, Sequence[PartitionVersion]], night: date
+) -> _Night:
+    read = {name: [(str(v.score_date), v.md5) for v in versions] for name, versions in inputs.items()}
+    versions = tuple(version for one in inputs.values() for version in one)
+    return _Night(night, versions, fingerprint("night's features", recipe=recipe, read=read, night=night))
+
+
+def _is_current(standing: Mapping[date, PartitionVersion], one: _Night) -> bool:
+    return one.night in standing and standing[one.night].fingerprint == one.recipe
+
+
+def _run_sql(
+    workspace: Workspace, pipeline: Pipeline, bound: Mapping[str, Mapping[date, PartitionVersion]],
+    nights: Sequence[date],
+) -> dict[str, dict[date, pl.DataFrame]]:  # fmt: skip
+    inputs = {name: list(versions.values()) for name, versions in bound.items()}
+    variables = {"start_date": min(nights), "end_date": max(nights), "horizon_days": pipeline.label.horizon_days}
+    key = ["score_date", *pipeline.entity.key]
+    command = ["build", "--select", f"path:models/{pipeline.name}", "--exclude-resource-type", "unit_test"]
+    with open_scratch(workspace, inputs) as (path, connection):
+        settings = workspace.settings
+        environment = {
+            "NIGHTSCORE_SCRATCH": str(path), "NIGHTSCORE_DUCKDB_MEMORY": settings.memory_limit,
+            "NIGHTSCORE_DUCKDB_THREADS": str(settings.threads),
+        }  # fmt: skip
+        run_dbt(settings, "features", command, variables, environment)
+        features = export_nights(connection, pipeline.features.model, "score_date", nights, key)
+        labels = export_nights(connection, pipeline.label.model, "known_on", nights, key)
+    wanted = [*dict.fromkeys([*key, *pipeline.feature_names])]
+    return {
+        feature_rules(pipeline).dataset: {night: frame.select(wanted) for night, frame in features.items()},
+        label_rules(pipeline).dataset: labels,
+    }
+
+
+def _commit(
+    workspace: Workspace, pipeline: Pipeline, rules: Rules, one: _Night, frame: pl.DataFrame | None,
+    standing: Mapping[date, PartitionVersion], run_id: str,
+) -> NightOutcome:  # fmt: skip
+    if frame is None:
+        return NightOutcome(rules.dataset, one.night, "reused", standing[one.night].rows)
+    content = workspace.lake.put(frame, rules.key)
+    admission = admit(workspace, pipeline.name, rules, one.night, content, lambda: frame, run_id)
+    committed = []
+    if admission.accepted is not None:
+        rows = admission.rows_out
+        committed = [candidate(rules.dataset, one.night, admission.accepted, rows, one.recipe, standing, one.inputs)]
+        workspace.lake.commit(committed, run_id)
+    record_accounts(workspace, [account_of(admission)], run_id)
+    return outcome_of(admission, committed)

@@ -1,0 +1,82 @@
+"""One run's scratch DuckDB: views over lake objects going in, feature tables coming out.
+
+A file of its own a run, so nothing locks; external access is shut but for the lake.
+Added here: how partitions appear to SQL. Not here: the SQL.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import polars as pl
+
+from nightscore.catalog.partitions import PartitionVersion
+from nightscore.lake.workspace import Workspace
+
+Inputs = Mapping[str, Sequence[PartitionVersion]]
+"""The partition versions that a build may read, by source name."""
+
+
+@contextmanager
+def open_scratch(workspace: Workspace, inputs: Inputs) -> Iterator[tuple[Path, Any]]:
+    """A scratch database with a view `clean.<source>` for each source; yields its path and an open connection.
+
+    The connection stays open while dbt runs: it carries the permission to read the lake, and nothing else.
+    """
+    import duckdb
+
+    settings = workspace.settings
+    parent = settings.home_path / "scratch"
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=parent, prefix="features-") as folder:
+        path = Path(folder) / "night.duckdb"
+        connection = duckdb.connect(str(path))
+        try:
+            _configure(connection, workspace, Path(folder))
+            _create_views(connection, workspace, inputs)
+            yield path, connection
+        finally:
+            connection.close()
+
+
+def _configure(connection: Any, workspace: Workspace, folder: Path) -> None:
+    settings = workspace.settings
+    for statement in (
+        "set autoinstall_known_extensions = false",
+        "set autoload_known_extensions = false",
+        "set python_enable_replacements = false",
+        "set TimeZone = 'UTC'",
+        f"set memory_limit = '{settings.memory_limit}'",
+        f"set threads = {settings.threads}",
+        f"set temp_directory = '{folder}/spill'",
+        f"set allowed_directories = ['{settings.lake_path}/', '{folder}/']",
+        "set enable_external_access = false",
+    ):
+        connection.execute(statement)
+
+
+def _create_views(connection: Any, workspace: Workspace, inputs: Inputs) -> None:
+    connection.execute("create schema clean")
+    connection.execute("create schema lake")
+    connection.execute("create table lake.partition (source varchar, file varchar, known_on date)")
+    for source, versions in inputs.items():
+        files = {version.score_date: str(workspace.lake.store.verified_path(version.md5)) for version in versions}
+        rows = [(source, file, night) for night, file in sorted(files.items())]
+        connection.executemany("insert into lake.partition values (?, ?, ?)", rows)
+        listed = ", ".join(f"'{file}'" for file in sorted(set(files.values())))
+        connection.execute(
+            f'create view clean."{source}" as '
+            f"select data.* exclude (filename), known.known_on from read_parquet([{listed}], filename = true) as data "
+            f"join lake.partition as known on known.file = data.filename and known.source = '{source}'"
+        )
+
+
+def export_nights(
+    connection: Any, table: str, night_column: str, nights: Sequence[date], key: Sequence[str]
+) -> dict[date, pl.DataFrame]:
+    """The rows of `features.<table>` by night, each sorted by `key`; a night without rows is an empty frame."""
+    frame = connection.sql(f'select * from features."{table}"').pl().sort(key)
+    return {night: frame.filter(pl.col(night_column) == night) for night in nights}

@@ -1,0 +1,84 @@
+"""The mart's table of a pipeline: its columns from the spec, its DDL, its growth by added columns.
+
+Partitioned by (score date, publication), so revisions of one night stand side by side and a date filter prunes.
+Added here: a column that every published row has. Not here: loading rows (`publish.py`).
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+import sqlalchemy as sa
+from psycopg import sql
+
+from nightscore.spec.pipeline import Pipeline
+
+SQL_TYPES = {
+    "integer": "bigint", "float": "double precision", "string": "text", "category": "text",
+    "boolean": "boolean", "date": "date", "timestamp": "timestamptz",
+}  # fmt: skip
+TYPES_OF_FRAME: dict[type[pl.DataType] | pl.DataType, str] = {
+    pl.Int64: "bigint", pl.Int32: "bigint", pl.Float64: "double precision", pl.String: "text",
+    pl.Boolean: "boolean", pl.Date: "date", pl.Datetime("us", "UTC"): "timestamptz",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MartColumn:
+    """One column of the mart's table, in SQL's terms, with the comment readers see."""
+
+    name: str
+    sql_type: str
+    comment: str
+
+
+def mart_columns(pipeline: Pipeline, schema: pl.Schema) -> list[MartColumn]:
+    """The columns of a pipeline's mart table, given the schema of its predictions."""
+    described = _descriptions(pipeline)
+    made = [
+        MartColumn(name, TYPES_OF_FRAME[dtype], described.get(name, ""))
+        for name, dtype in schema.items()
+        if name != "score_date"
+    ]
+    return [
+        MartColumn("publication_id", "bigint", "the publication this row belongs to; one is current a night"),
+        MartColumn("score_date", "date", "the night the row was scored for, a local calendar date"),
+        *made,
+        MartColumn("scored_at", "timestamptz", "the instant the night's scores were made, UTC"),
+    ]
+
+
+def _descriptions(pipeline: Pipeline) -> dict[str, str]:
+    score = "probability of the label being 1" if pipeline.task == "binary" else "predicted value of the label"
+    keys = {name: f"key of the {pipeline.entity.name}" for name in pipeline.entity.key}
+    columns = [column for source in pipeline.sources.values() for column in source.columns]
+    return {
+        **keys,
+        **{column.name: column.description for column in columns if column.name in pipeline.entity.key},
+        **{column.name: column.description for column in pipeline.features.columns if column.description},
+        "score": f"{score}, as the model gave it ({pipeline.label.description or pipeline.label.column})",
+        "probability": "calibrated probability; equal to the score while the version has no calibration",
+        "decision": "what to do: true where the decision rule or a business rule says yes",
+        "decision_reason": "the rule that decided: threshold, top_k or the name of a business rule",
+        "rank": "1 for the highest score of the night; ties go to the smaller key",
+        "decile": "1 for the tenth of the night with the highest scores, 10 for the lowest",
+        "model_version": "version of the model that scored the row; see dim_model",
+        "arm": "which arm of a rollout scored the row; champion outside of rollouts",
+    }
+
+
+def ensure_table(connection: sa.Connection, pipeline: str, columns: list[MartColumn]) -> None:
+    """Create the mart table, or add the columns it lacks; nothing is ever dropped or retyped."""
+    raw = connection.connection.driver_connection
+    assert raw is not None
+    table = sql.Identifier("mart", pipeline)
+    listed = sql.SQL(", ").join(_definition(column) for column in columns)
+    statement = sql.SQL("create table if not exists {} ({}) partition by range (score_date, publication_id)")
+    raw.execute(statement.format(table, listed))
+    for column in columns:
+        added = sql.SQL("alter table {} add column if not exists {}").format(table, _definition(column))
+        raw.execute(added)
+
+
+def _definition(column: MartColumn) -> sql.Composed:
+    required = sql.SQL(" not null" if column.name in {"publication_id", "score_date"} else "")
+    return sql.SQL("{} {}{}").format(sql.Identifier(column.name), sql.SQL(column.sql_type), required)

@@ -1,0 +1,182 @@
+"""Publish a night: COPY into a fresh table, constrain it, attach it, move the pointer; one transaction.
+
+Readers see the old revision or the new one, never a part. Added here: steps of that transaction.
+Not here: who may publish what, which the predictions' gate decided before.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg import Connection, sql
+
+from nightscore.catalog.nights import record_night
+from nightscore.catalog.partitions import PartitionVersion
+from nightscore.catalog.publications import (
+    Publication,
+    Receipt,
+    current_publications,
+    insert_publication,
+    move_publication,
+    receipt_of_predictions,
+)
+from nightscore.errors import AccountingError, DatabaseUnavailable
+from nightscore.lake.outcomes import NightOutcome, timed_step
+from nightscore.lake.parquet import read_batches
+from nightscore.lake.workspace import Workspace
+from nightscore.publishing.mart import MartColumn, ensure_table, mart_columns
+from nightscore.publishing.views import ensure_views
+from nightscore.spec.datasets import predictions_dataset
+from nightscore.spec.pipeline import Pipeline
+
+BATCH_ROWS = 1 << 16
+
+
+def publish_nights(
+    workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str, actor: str
+) -> list[NightOutcome]:
+    """Publish the predictions of `nights`, each atomically; a night that is published as it is stays so."""
+    with timed_step(workspace, pipeline.name, "publish", nights, run_id) as log:
+        versions = workspace.lake.require(predictions_dataset(pipeline.name), nights)
+        ensure_mart(workspace, pipeline, versions[0])
+        with workspace.engine.connect() as connection:
+            standing = current_publications(connection, pipeline.name, min(nights), max(nights))
+        for version in versions:
+            log.outcomes.append(_publish_night(workspace, pipeline, version, standing, run_id, actor))
+    return log.outcomes
+
+
+def ensure_mart(workspace: Workspace, pipeline: Pipeline, version: PartitionVersion) -> None:
+    """The mart table and the views of a pipeline, in the shape of its newest predictions."""
+    schema = workspace.lake.scan([version]).collect_schema()
+    columns = mart_columns(pipeline, schema)
+    ensure_views(workspace, pipeline, columns, lambda connection: ensure_table(connection, pipeline.name, columns))
+
+
+def _publish_night(
+    workspace: Workspace, pipeline: Pipeline, version: PartitionVersion, standing: dict[date, Publication],
+    run_id: str, actor: str,
+) -> NightOutcome:  # fmt: skip
+    night = version.score_date
+    with workspace.engine.connect() as connection:
+        receipt = receipt_of_predictions(connection, pipeline.name, night, version.version_id)
+    current = standing.get(night)
+    if current is not None and current.content_md5 == version.md5:
+        _record_published(workspace, current, run_id)
+        return _outcome(current, "reused")
+    try:
+        made = _load_and_point(workspace, pipeline, version, receipt, run_id, actor)
+    except sa.exc.OperationalError as error:
+        made = _read_back(workspace, version, receipt, error)
+    return _outcome(made, "made")
+
+
+def _load_and_point(
+    workspace: Workspace, pipeline: Pipeline, version: PartitionVersion, receipt: Receipt, run_id: str, actor: str
+) -> Publication:
+    now = workspace.clock.now()
+    values = {
+        "pipeline": pipeline.name, "score_date": version.score_date, "receipt_id": receipt.receipt_id,
+        "model_version": receipt.model_version, "rows": version.rows, "content_md5": version.md5,
+        "kind": "night", "run_id": run_id, "published_at": now,
+    }  # fmt: skip
+    with workspace.engine.begin() as connection:
+        made = insert_publication(connection, values)
+        _load(connection, workspace, pipeline, version, receipt, made)
+        move_publication(connection, made, actor, "nightly publication", now)
+        record_night(connection, made.pipeline, made.score_date, "published", _publication_line(made), run_id, now)
+    return made
+
+
+def _load(
+    connection: sa.Connection, workspace: Workspace, pipeline: Pipeline, version: PartitionVersion,
+    receipt: Receipt, made: Publication,
+) -> None:  # fmt: skip
+    raw: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    path = workspace.lake.store.verified_path(version.md5)
+    columns = mart_columns(pipeline, workspace.lake.scan([version]).collect_schema())
+    fresh = sql.Identifier("mart", f"{pipeline.name}_p{made.publication_id}")
+    parent = sql.Identifier("mart", pipeline.name)
+    raw.execute(sql.SQL("create table {} (like {} including defaults)").format(fresh, parent))
+    copied = _copy(raw, fresh, columns, (read_batches(path, BATCH_ROWS)), made, receipt)
+    if copied != version.rows:
+        raise AccountingError(
+            f"Publishing {pipeline.name} {version.score_date}",
+            f"{copied} rows were copied, the receipt says {version.rows}",
+            "run `nightscore doctor`; nothing was published",
+        )
+    _constrain_and_attach(raw, fresh, parent, pipeline.entity.key, made)
+
+
+def _copy(
+    raw: Connection[Any], table: sql.Identifier, columns: Sequence[MartColumn], batches: Any, made: Publication,
+    receipt: Receipt,
+) -> int:  # fmt: skip
+    own = {"publication_id": made.publication_id, "score_date": made.score_date, "scored_at": receipt.made_at}
+    carried = [column.name for column in columns if column.name not in own]
+    names = sql.SQL(", ").join(sql.Identifier(name) for name in [*own, *carried])
+    rows = 0
+    with raw.cursor() as cursor, cursor.copy(sql.SQL("copy {} ({}) from stdin").format(table, names)) as copy:
+        for batch in batches:
+            for row in batch.select(carried).iter_rows():
+                copy.write_row((*own.values(), *row))
+            rows += batch.height
+    return rows
+
+
+def _constrain_and_attach(
+    raw: Connection[Any], fresh: sql.Identifier, parent: sql.Identifier, key: Sequence[str], made: Publication
+) -> None:
+    night, first, after = sql.Literal(made.score_date), made.publication_id, made.publication_id + 1
+    keys = sql.SQL(", ").join(sql.Identifier(name) for name in ("score_date", *key))
+    raw.execute(sql.SQL("alter table {} add primary key ({})").format(fresh, keys))
+    # The check says what the partition bound says, so attaching need not read the rows again.
+    raw.execute(
+        sql.SQL(
+            "alter table {} add check (score_date = {} and publication_id >= {} and publication_id < {})"
+        ).format(fresh, night, first, after)
+    )
+    raw.execute(
+        sql.SQL("alter table {} attach partition {} for values from ({}, {}) to ({}, {})").format(
+            parent, fresh, night, first, night, after
+        )
+    )
+
+
+def _read_back(
+    workspace: Workspace, version: PartitionVersion, receipt: Receipt, error: sa.exc.OperationalError
+) -> Publication:
+    """After a lost connection nobody knows whether the commit happened; the catalog does."""
+    try:
+        with workspace.engine.connect() as connection:
+            night = version.score_date
+            current = current_publications(connection, receipt.pipeline, night, night).get(night)
+    except sa.exc.OperationalError:
+        current = None
+    if current is not None and current.content_md5 == version.md5:
+        return current
+    raise DatabaseUnavailable(
+        f"Publishing {receipt.pipeline} {version.score_date}",
+        str(error.orig).strip().splitlines()[0],
+        "nothing was published; run the night again when the database answers",
+    ) from error
+
+
+def _record_published(workspace: Workspace, current: Publication, run_id: str) -> None:
+    with workspace.engine.begin() as connection:
+        reason = _publication_line(current)
+        record_night(
+            connection, current.pipeline, current.score_date, "published", reason, run_id, workspace.clock.now()
+        )
+
+
+def _publication_line(made: Publication) -> str:
+    return f"publication {made.publication_id}, revision {made.revision}, {made.rows} rows"
+
+
+def _outcome(made: Publication, result: str) -> NightOutcome:
+    facts = {"publication_id": made.publication_id, "revision": made.revision, "model_version": made.model_version}
+    return NightOutcome(
+        f"{made.pipeline}.published", made.score_date, "made" if result == "made" else "reused", made.rows, facts=facts
+    )

@@ -1,0 +1,106 @@
+"""The views that BI tools read: `<pipeline>_current` and `<pipeline>_latest`, with comments and grants.
+
+Views run with their owner's rights, so the reader's role needs no right on the tables behind them and can never read
+an unpublished revision (docs/decisions/0002-views-with-owner-rights.md).
+Added here: a view that every pipeline has. Not here: marts over all pipelines, which are dbt models (`marts.py`).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg import Connection, sql
+
+from nightscore.catalog.facts import read_fact, write_fact
+from nightscore.lake.workspace import Workspace
+from nightscore.publishing.mart import MartColumn
+from nightscore.publishing.marts import build_marts, marts_hash
+from nightscore.spec.pipeline import Pipeline
+
+READER = "bi_reader"
+SHAPE = 1
+"""Raise when the SQL of the views below changes, so that deployments rebuild them."""
+
+
+def ensure_views(
+    workspace: Workspace, pipeline: Pipeline, columns: list[MartColumn],
+    ensure_table: Callable[[sa.Connection], None],
+) -> bool:  # fmt: skip
+    """Make table, views, comments and grants in the declared shape; False when they are so already."""
+    wanted, fact = _shape_hash(workspace, pipeline, columns), f"mart:{pipeline.name}"
+    with workspace.engine.connect() as connection:
+        if read_fact(connection, fact) == wanted:
+            return False
+    with workspace.engine.begin() as connection:
+        connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('nightscore:views'))"))
+        ensure_table(connection)
+        _make_reader(connection)
+        _make_views(connection, pipeline, columns)
+    build_marts(workspace)
+    with workspace.engine.begin() as connection:
+        write_fact(connection, fact, wanted, workspace.clock.now())
+    return True
+
+
+def _shape_hash(workspace: Workspace, pipeline: Pipeline, columns: list[MartColumn]) -> str:
+    shape = [SHAPE, pipeline.description, pipeline.publish.description, [vars(column) for column in columns]]
+    content = json.dumps([*shape, marts_hash(workspace)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _make_reader(connection: sa.Connection) -> None:
+    exists = connection.scalar(sa.text("select 1 from pg_roles where rolname = :role"), {"role": READER})
+    if not exists:
+        connection.execute(sa.text(f"create role {READER} login"))
+        connection.execute(sa.text(f"alter role {READER} set default_transaction_read_only = on"))
+        connection.execute(sa.text(f"alter role {READER} set statement_timeout = '5min'"))
+        connection.execute(sa.text(f"alter role {READER} set idle_in_transaction_session_timeout = '10min'"))
+    connection.execute(sa.text(f"grant usage on schema bi to {READER}"))
+    connection.execute(sa.text(f"revoke all on schema mart, nightscore from {READER}"))
+
+
+def _make_views(connection: sa.Connection, pipeline: Pipeline, columns: list[MartColumn]) -> None:
+    raw: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    about = f"{pipeline.description}. {pipeline.publish.description}".strip()
+    condition = sql.SQL("")
+    newest = sql.SQL(
+        " where m.score_date = (select max(score_date) from nightscore.publication_current where pipeline = {})"
+    ).format(sql.Literal(pipeline.name))
+    for suffix, where, text in (
+        ("current", condition, "every published night, each in its current revision"),
+        ("latest", newest, "the latest published night"),
+    ):
+        name = f"{pipeline.name}_{suffix}"
+        query = _query(pipeline.name, _in_view_order(connection, name, columns), where)
+        raw.execute(sql.SQL("create or replace view {} as {}").format(sql.Identifier("bi", name), query))
+        _describe(raw, name, f"{about} ({text})", columns)
+
+
+def _query(pipeline: str, names: list[str], where: sql.Composable) -> sql.Composed:
+    listed = sql.SQL(", ").join(sql.Identifier("m", name) for name in names)
+    joined = sql.SQL(
+        "select {} from {} m join nightscore.publication_current c on c.pipeline = {} "
+        "and c.score_date = m.score_date and c.publication_id = m.publication_id"
+    ).format(listed, sql.Identifier("mart", pipeline), sql.Literal(pipeline))
+    return sql.Composed([joined, where])
+
+
+def _in_view_order(connection: sa.Connection, view: str, columns: list[MartColumn]) -> list[str]:
+    """The view's columns as they stand, then the new ones: readers' queries survive every change."""
+    query = sa.text(
+        "select column_name from information_schema.columns "
+        "where table_schema = 'bi' and table_name = :view order by ordinal_position"
+    )
+    standing = [str(name) for name in connection.scalars(query, {"view": view})]
+    return [*standing, *(column.name for column in columns if column.name not in standing)]
+
+
+def _describe(raw: Connection[Any], name: str, comment: str, columns: list[MartColumn]) -> None:
+    view = sql.Identifier("bi", name)
+    raw.execute(sql.SQL("comment on view {} is {}").format(view, sql.Literal(comment)))
+    for column in columns:
+        target = sql.Identifier("bi", name, column.name)
+        raw.execute(sql.SQL("comment on column {} is {}").format(target, sql.Literal(column.comment or None)))
+    raw.execute(sql.SQL("grant select on {} to {}").format(view, sql.Identifier(READER)))

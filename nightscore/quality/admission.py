@@ -1,0 +1,109 @@
+"""Admission: judge a candidate, remember the verdict, and prepare the commit of what was let in.
+
+The one door between a frame and a readable partition; clean data, features, labels and predictions all use it.
+Added here: what every gated commit shares. Not here: the expectations themselves (`suites.py`, `masks.py`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import polars as pl
+
+from nightscore.catalog.gates import RowAccount, Verdict, passed_verdict, record_verdict
+from nightscore.catalog.partitions import Candidate
+from nightscore.lake.objects import StoredObject
+from nightscore.lake.outcomes import NightOutcome
+from nightscore.lake.workspace import Workspace
+from nightscore.quality.gate import Rules, gate, rules_hash
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A verdict and, when it passed, the objects that may be committed."""
+
+    verdict: Verdict
+    accepted: StoredObject | None
+    quarantined: StoredObject | None
+
+    @property
+    def rows_out(self) -> int:
+        """Rows let in."""
+        return int(self.verdict.report["rows_out"])
+
+    @property
+    def rows_quarantined(self) -> int:
+        """Rows set aside."""
+        return int(self.verdict.report["rows_quarantined"])
+
+
+def admit(
+    workspace: Workspace, pipeline: str, rules: Rules, night: date, content: StoredObject,
+    load: Callable[[], pl.DataFrame], run_id: str, exempt_empty: bool = False,
+) -> Admission:  # fmt: skip
+    """Judge the stored `content`; a verdict on the very same content under the same rules is taken over.
+
+    `load` gives the content as a frame and is called only when it must be judged anew.
+    """
+    hash_of_rules = f"{rules_hash(rules)}{':exempt' if exempt_empty else ''}"
+    with workspace.engine.connect() as connection:
+        known = passed_verdict(connection, rules.dataset, content.md5, hash_of_rules)
+    if known is None or not _objects_present(workspace, known):
+        verdict = _judge(workspace, pipeline, rules, night, content, load, hash_of_rules, run_id, exempt_empty)
+    else:
+        now = workspace.clock.now()
+        verdict = Verdict(**vars(known) | {"score_date": night, "run_id": run_id, "judged_at": now})
+    with workspace.engine.begin() as connection:
+        record_verdict(connection, verdict)
+    return _admission(workspace, verdict)
+
+
+def _judge(
+    workspace: Workspace, pipeline: str, rules: Rules, night: date, content: StoredObject,
+    load: Callable[[], pl.DataFrame], hash_of_rules: str, run_id: str, exempt_empty: bool,
+) -> Verdict:  # fmt: skip
+    judged = gate(load(), rules, night, exempt_empty=exempt_empty)
+    same = judged.report.rows_quarantined == 0 and "unreadable" not in rules.schema
+    accepted = content if same else workspace.lake.put(judged.accepted, rules.key)
+    quarantined = workspace.lake.put(judged.quarantined, rules.key)
+    return Verdict(
+        pipeline, rules.dataset, night, judged.report.passed, content.md5, hash_of_rules,
+        accepted.md5 if judged.report.passed else None, quarantined.md5,
+        judged.report.as_json(), run_id, workspace.clock.now(),
+    )  # fmt: skip
+
+
+def _objects_present(workspace: Workspace, verdict: Verdict) -> bool:
+    named = [md5 for md5 in (verdict.accepted_md5, verdict.quarantined_md5) if md5 is not None]
+    return all(workspace.lake.store.has(md5) for md5 in named)
+
+
+def _admission(workspace: Workspace, verdict: Verdict) -> Admission:
+    def stored(md5: str | None) -> StoredObject | None:
+        return None if md5 is None else StoredObject(md5, workspace.lake.store.path(md5).stat().st_size)
+
+    return Admission(verdict, stored(verdict.accepted_md5), stored(verdict.quarantined_md5))
+
+
+def account_of(admission: Admission) -> RowAccount:
+    """The row account of a verdict; a blocked candidate's rows are excluded as such."""
+    verdict, report = admission.verdict, admission.verdict.report
+    if verdict.passed:
+        excluded = dict(report["excluded"])
+        rows_out, quarantined = admission.rows_out, admission.rows_quarantined
+    else:
+        rows_out, quarantined, excluded = 0, 0, {"blocked": report["rows_in"]}
+    night = verdict.score_date
+    return RowAccount(verdict.pipeline, verdict.dataset, night, report["rows_in"], rows_out, quarantined, excluded)
+
+
+def outcome_of(admission: Admission, committed: Sequence[Candidate], reused: bool = False) -> NightOutcome:
+    """What the orchestrator and the reports are told about one judged night."""
+    verdict = admission.verdict
+    result: Literal["made", "reused", "blocked"] = "blocked" if not verdict.passed else "reused" if reused else "made"
+    facts = {one.dataset: {"md5": one.md5, "rows": one.rows, "bytes": one.bytes} for one in committed}
+    rows = admission.rows_out if verdict.passed else 0
+    return NightOutcome(
+        verdict.dataset, verdict.score_date, result, rows, verdict.reasons, verdict.report, facts
+    )  # fmt: skip

@@ -1,0 +1,73 @@
+"""Versions and aliases: which capsule is `pipeline@7`, and which version is champion.
+
+A missing alias fails closed. Added here: lookups of versions. Not here: what a capsule holds (`capsule.py`), or the
+gate between versions.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nightscore.catalog.models import ModelVersion, alias_holder, find_version, list_versions, move_alias
+from nightscore.errors import AliasMissing
+from nightscore.lake.workspace import Workspace
+from nightscore.registry.capsule import Capsule
+from nightscore.registry.verify import load_capsule
+
+CHAMPION = "champion"
+
+
+def require_version(workspace: Workspace, pipeline: str, version: int) -> ModelVersion:
+    """The version, or AliasMissing naming those that exist."""
+    with workspace.engine.connect() as connection:
+        found = find_version(connection, pipeline, version)
+        known = [str(one.version) for one in list_versions(connection, pipeline)]
+    if found is None:
+        there = f"versions {', '.join(known)} exist" if known else "no version exists"
+        raise AliasMissing(
+            f"Looking up {pipeline}@{version}", f"it is not registered; {there}", "see `nightscore models list`"
+        )
+    return found
+
+
+def require_champion(workspace: Workspace, pipeline: str) -> ModelVersion:
+    """The champion; read once at the start of a step and used throughout. AliasMissing when there is none."""
+    with workspace.engine.connect() as connection:
+        version = alias_holder(connection, pipeline, CHAMPION)
+    if version is None:
+        raise AliasMissing(
+            f"Looking up the champion of {pipeline}", "no version holds the alias", f"run `nightscore train {pipeline}`"
+        )
+    return require_version(workspace, pipeline, version)
+
+
+def make_champion(workspace: Workspace, version: ModelVersion, actor: str, reason: str) -> None:
+    """Give the alias to `version`; appended to the history."""
+    with workspace.engine.begin() as connection:
+        move_alias(
+            connection, version.pipeline, CHAMPION, version.version, actor, reason, workspace.clock.now()
+        )  # fmt: skip
+
+
+def open_capsule(workspace: Workspace, version: ModelVersion) -> Capsule:
+    """The version's capsule, laid out from the lake, verified, and tried in a child process when first seen here."""
+    folder = workspace.settings.home_path / "capsules" / version.manifest_sha256
+    if not folder.is_dir():
+        _lay_out(workspace, version, folder)
+    marker = folder.with_suffix(".trusted")
+    return load_capsule(folder, version.manifest_sha256, marker)
+
+
+def _lay_out(workspace: Workspace, version: ModelVersion, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    entries = workspace.lake.store.read_directory(version.capsule_md5)
+    with TemporaryDirectory(dir=folder.parent) as temporary:
+        staged = Path(temporary) / "capsule"
+        staged.mkdir()
+        for name, md5 in entries.items():
+            (staged / name).write_bytes(workspace.lake.store.verified_path(md5).read_bytes())
+        try:
+            staged.rename(folder)
+        except OSError:
+            # Another process laid the same capsule out first; verification judges whatever is there.
+            if not folder.is_dir():
+                raise

@@ -1,0 +1,93 @@
+"""From scores to what readers act on: rank, decile, decision and the rule that made it.
+
+Added here: a kind of decision rule. Not here: gates on scores, or which columns are published.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from nightscore.errors import SpecError
+from nightscore.scoring.predict import SCORE
+from nightscore.spec.pipeline import Pipeline
+from nightscore.spec.serving import BusinessRule, Decision, Threshold
+from nightscore.training.matrix import SCORE_DATE, row_key
+
+DECISION_COLUMNS: Mapping[str, type[pl.DataType]] = {
+    "probability": pl.Float64,
+    "decision": pl.Boolean,
+    "decision_reason": pl.String,
+    "rank": pl.Int64,
+    "decile": pl.Int64,
+}
+"""What `decide` adds, in this order."""
+
+
+def check_rules(pipeline: Pipeline, columns: Mapping[str, pl.DataType]) -> None:
+    """Raise SpecError naming every business rule that cannot be applied to `columns` (a frame's schema) and score."""
+    empty = pl.DataFrame(schema={**columns, SCORE: pl.Float64})
+    found = [reason for rule in pipeline.decision.business_rules for reason in _mistakes(rule, empty)]
+    taken = sorted(set(DECISION_COLUMNS) & set(columns))
+    found.extend(f"column {name} is made by the decision and cannot be a feature or a key" for name in taken)
+    if found:
+        raise SpecError(
+            f"checking the decision of {pipeline.name}",
+            found,
+            "use SQL conditions over key columns, features and score",
+        )
+
+
+def _mistakes(rule: BusinessRule, empty: pl.DataFrame) -> Iterator[str]:
+    where = f"business rule {rule.name} ({rule.when})"
+    try:
+        condition = pl.sql_expr(rule.when)
+        unknown = sorted(set(condition.meta.root_names()) - set(empty.columns))
+        if unknown:
+            yield f"{where} names {', '.join(unknown)}, which is not one of {', '.join(empty.columns)}"
+            return
+        dtype = empty.select(condition).dtypes[0]
+    except PolarsError as error:
+        yield f"{where} is not valid: {str(error).splitlines()[0]}"
+        return
+    if dtype != pl.Boolean:
+        yield f"{where} gives {dtype}, expected true or false"
+
+
+def decide(frame: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:
+    """`frame` (key columns, features, score) sorted by key, with probability, decision, decision_reason, rank, decile.
+
+    `rank` is 1 for the highest score of its score date, ties go to the smaller key, a missing score comes last;
+    `decile` 1 holds the highest scores. `decision_reason` is the rule's type or the business rule's name.
+    Raises SpecError, see `check_rules`.
+    """
+    check_rules(pipeline, {name: dtype for name, dtype in frame.schema.items() if name != SCORE})
+    probability = pl.col(SCORE) if pipeline.task == "binary" else pl.lit(None, pl.Float64)
+    ranked = _rank(frame, row_key(pipeline)).with_columns(probability.alias("probability"))
+    decision, reason = _decision(pipeline.decision)
+    decided = ranked.with_columns(decision.alias("decision"), reason.alias("decision_reason"))
+    return decided.select(*frame.columns, *DECISION_COLUMNS)
+
+
+def _rank(frame: pl.DataFrame, key: tuple[str, ...]) -> pl.DataFrame:
+    # polars takes NaN for the largest number; here a score that is none must never lead the list.
+    order = pl.col(SCORE).fill_nan(None)
+    sorted_frame = frame.sort(
+        SCORE_DATE, order, *key[1:], descending=[False, True, *(False for _ in key[1:])], nulls_last=True
+    )
+    rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over(SCORE_DATE)
+    decile = (10 * pl.col("rank") + pl.len() - 1) // pl.len()
+    ranked = sorted_frame.with_columns(rank.alias("rank"))
+    return ranked.with_columns(decile.over(SCORE_DATE).cast(pl.Int64).alias("decile")).sort(key)
+
+
+def _decision(decision: Decision) -> tuple[pl.Expr, pl.Expr]:
+    rule = decision.rule
+    score = pl.col(SCORE).fill_nan(None)
+    verdict = score >= rule.value if isinstance(rule, Threshold) else (pl.col("rank") <= rule.k) & score.is_not_null()
+    verdict, reason = verdict.fill_null(False), pl.lit(rule.type)
+    for business in decision.business_rules:
+        holds = pl.sql_expr(business.when).fill_null(False)
+        verdict = pl.when(holds).then(pl.lit(business.decision)).otherwise(verdict)
+        reason = pl.when(holds).then(pl.lit(business.name)).otherwise(reason)
+    return verdict, reason

@@ -1,0 +1,143 @@
+"""Extraction: the rows each night knows, of any source, in one pass over it.
+
+A partition is named by the night on which its rows became known: night N holds the rows whose event date is
+N - known_after_days; of a snapshot source every night holds the whole table as it is now.
+Added here: a rule of which night a row belongs to. Not here: how a kind of source is read.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from nightscore.errors import SourceMalformed
+from nightscore.sources.columns import UNREADABLE, Cells, frame_schema, read_cells, unreadable_json
+from nightscore.sources.files import read_files
+from nightscore.sources.parts import Part, check_columns, evaluate, event_dates, sandbox
+from nightscore.sources.sql import read_query
+from nightscore.spec.sources import Column, FileSource, Source
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["Extraction", "extract", "frame_schema"]
+
+_EVENT_DATE = "event date"  # no declared column may have a space in its name
+_TYPE_CHANGE_CELLS = 10
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """One frame for every night asked for, what was read (no secrets), and the rows seen for these nights."""
+
+    partitions: dict[date, pl.DataFrame]
+    origin: tuple[str, ...]
+    rows_read: int
+
+
+def extract(source: Source, nights: Sequence[date], base: Path, environ: Mapping[str, str]) -> Extraction:
+    """The rows of `source` that become known on each of `nights`, in one pass.
+
+    Frames have `frame_schema(source)`, sorted by key and then by all columns. `unreadable` is a JSON object of the
+    cells that are present but not of the declared type; these cells are null. Relative paths start at `base`.
+    Raises SourceMissing, SourceMalformed, SettingsError, DatabaseUnavailable or Transient.
+    """
+    first = source.first_date or date.min
+    wanted = {night: _event_date(source, night) for night in sorted(set(nights))}
+    existing = sorted({day for day in wanted.values() if day >= first})
+    origin: list[str] = []
+    rows = _empty(source)
+    if existing:
+        rows = _read(source, existing, _parts(source, existing, base, environ, origin))
+    return Extraction(_split(source, wanted, existing, rows), tuple(origin), rows.height)
+
+
+def _event_date(source: Source, night: date) -> date:
+    return night - timedelta(days=source.known_after_days)
+
+
+def _parts(
+    source: Source, dates: Sequence[date], base: Path, environ: Mapping[str, str], origin: list[str]
+) -> Iterator[Part]:
+    if isinstance(source, FileSource):
+        return read_files(source, dates, base, origin)
+    return read_query(source, dates, environ, origin)
+
+
+def _is_table(source: Source) -> bool:
+    """Whether every night holds the whole table; a snapshot with a file a date is split by the files' dates."""
+    return source.cadence == "snapshot" and not (isinstance(source, FileSource) and "{date" in source.path)
+
+
+def _empty(source: Source) -> pl.DataFrame:
+    return pl.DataFrame(schema={**frame_schema(source), _EVENT_DATE: pl.Date()})
+
+
+def _read(source: Source, dates: Sequence[date], parts: Iterable[Part]) -> pl.DataFrame:
+    """The wanted rows of all parts, typed and sorted, with their event date as last column."""
+    unread: Counter[str] = Counter()
+    with sandbox() as connection:
+        frames = [_read_part(connection, source, part, dates, unread) for part in parts]
+    rows = pl.concat([_empty(source), *frames])
+    _check_types(source, rows, unread)
+    names = [column.name for column in source.columns]
+    return rows.sort([*source.key, *names, UNREADABLE], nulls_last=True)
+
+
+def _read_part(
+    connection: "DuckDBPyConnection", source: Source, part: Part, dates: Sequence[date], unread: Counter[str]
+) -> pl.DataFrame:
+    check_columns(part, source)
+    days, frame = _choose_rows(connection, source, part, dates)
+    cells = [_read_column(connection, part, frame, column) for column in source.columns]
+    unread.update({each.values.name: each.unreadable.count() for each in cells})
+    texts = unreadable_json([each.unreadable for each in cells])
+    return pl.DataFrame([*(each.values for each in cells), texts, days.alias(_EVENT_DATE)])
+
+
+def _choose_rows(
+    connection: "DuckDBPyConnection", source: Source, part: Part, dates: Sequence[date]
+) -> tuple[pl.Series, pl.DataFrame]:
+    """Event dates and raw rows of `part` that belong to `dates`; all rows of a snapshot, whatever their dates."""
+    if source.cadence == "snapshot":
+        return pl.Series([part.event_date], dtype=pl.Date).new_from_index(0, part.frame.height), part.frame
+    days = event_dates(connection, part, source)
+    wanted = days.is_in(list(dates))
+    return days.filter(wanted), part.frame.filter(wanted)
+
+
+def _read_column(connection: "DuckDBPyConnection", part: Part, frame: pl.DataFrame, column: Column) -> Cells:
+    if column.sql is None:
+        return read_cells(frame[column.source_name or column.name], column)
+    if frame.is_empty():
+        return read_cells(pl.Series([], dtype=pl.String), column)
+    evaluated = evaluate(connection, part, frame, column.sql)
+    cells = read_cells(evaluated["value"], column)
+    failed = pl.when(evaluated["failed"]).then(pl.lit(column.sql)).otherwise(cells.unreadable)
+    return Cells(cells.values, pl.select(failed.alias(column.name)).to_series())
+
+
+def _check_types(source: Source, rows: pl.DataFrame, unread: Counter[str]) -> None:
+    """Raise SourceMalformed with every column that has cells enough to judge, of which none is readable."""
+    changed = [
+        f"column {column.name} is declared {column.type}; {unread[column.name]} of {unread[column.name]} cells are not"
+        for column in source.columns
+        if unread[column.name] >= _TYPE_CHANGE_CELLS and rows[column.name].null_count() == rows.height
+    ]
+    if changed:
+        raise SourceMalformed("reading the declared types", changed, "repair the source, or the type in the spec")
+
+
+def _split(
+    source: Source, wanted: Mapping[date, date], existing: Sequence[date], rows: pl.DataFrame
+) -> dict[date, pl.DataFrame]:
+    empty = _empty(source).drop(_EVENT_DATE)
+    if _is_table(source):
+        whole = rows.drop(_EVENT_DATE)
+        return {night: whole if day in existing else empty for night, day in wanted.items()}
+    by_day = rows.partition_by(_EVENT_DATE, as_dict=True, include_key=False, maintain_order=True)
+    return {night: by_day.get((day,), empty) for night, day in wanted.items()}

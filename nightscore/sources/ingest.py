@@ -1,0 +1,80 @@
+"""The first step of a night: read what a source delivers and keep it, as delivered, in the lake.
+
+Added here: how extracted frames become partitions. Not here: reading (`extract.py`) or judging (`nightscore/quality`).
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Literal
+
+import polars as pl
+
+from nightscore.catalog.gates import RowAccount
+from nightscore.catalog.partitions import Candidate
+from nightscore.lake.fingerprints import fingerprint
+from nightscore.lake.objects import StoredObject
+from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
+from nightscore.lake.partitions import candidate
+from nightscore.lake.workspace import Workspace
+from nightscore.sources.extract import Extraction, extract
+from nightscore.spec.datasets import clean_dataset, source_dataset
+from nightscore.spec.pipeline import Pipeline
+from nightscore.spec.windows import history_window
+
+
+def ingest_source(
+    workspace: Workspace, pipeline: Pipeline, name: str, nights: Sequence[date], run_id: str
+) -> list[NightOutcome]:
+    """Read `nights` of one source in one pass and commit a partition for each; equal content is reused.
+
+    Nights of the history that features will read, but which are not readable yet, are read again too: a source that
+    was repaired, or a machine that was off, needs no one to remember it.
+    """
+    nights = with_unreadable_history(workspace, pipeline, name, nights)
+    with timed_step(workspace, pipeline.name, f"source {name}", nights, run_id) as log:
+        source = pipeline.sources[name]
+        extraction = extract(source, nights, workspace.settings.root, os.environ)
+        dataset = source_dataset(pipeline.name, name)
+        standing = workspace.lake.current(dataset, min(nights), max(nights))
+        recipe = fingerprint("source", source=source.model_dump(mode="json"))
+        stored = _store(workspace, extraction.partitions, source.key)
+        candidates = [
+            candidate(dataset, night, stored[night], frame.height, recipe, standing)
+            for night, frame in extraction.partitions.items()
+        ]
+        made = workspace.lake.commit(candidates, run_id)
+        log.outcomes = [
+            NightOutcome(dataset, one.score_date, _result(one, made), one.rows, facts=_facts(one, extraction))
+            for one in candidates
+        ]
+        fresh = [one for one in log.outcomes if one.result == "made"]
+        accounts = [RowAccount(pipeline.name, dataset, one.night, one.rows, one.rows, 0, {}) for one in fresh]
+        record_accounts(workspace, accounts, run_id)
+    return log.outcomes
+
+
+def with_unreadable_history(workspace: Workspace, pipeline: Pipeline, name: str, nights: Sequence[date]) -> list[date]:
+    """`nights`, and those of their history window that are not readable as clean."""
+    window = history_window(pipeline, name, nights)
+    readable = workspace.lake.current(clean_dataset(pipeline.name, name), window[0], window[-1])
+    return sorted({*nights, *(night for night in window if night not in readable)})
+
+
+def _store(
+    workspace: Workspace, partitions: Mapping[date, pl.DataFrame], key: Sequence[str]
+) -> dict[date, StoredObject]:
+    # A snapshot source hands out one frame for every night; writing it once is enough.
+    by_frame: dict[int, StoredObject] = {}
+    for frame in partitions.values():
+        if id(frame) not in by_frame:
+            by_frame[id(frame)] = workspace.lake.put(frame, key)
+    return {night: by_frame[id(frame)] for night, frame in partitions.items()}
+
+
+def _result(one: Candidate, made: Mapping[tuple[str, date], int]) -> Literal["made", "reused"]:
+    return "reused" if made[one.dataset, one.score_date] == one.replaces else "made"
+
+
+def _facts(one: Candidate, extraction: Extraction) -> dict[str, object]:
+    return {"md5": one.md5, "bytes": one.bytes, "origin": list(extraction.origin)}

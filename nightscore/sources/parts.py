@@ -1,0 +1,120 @@
+"""Raw parts of a source (one file, one chunk of a query) and the spec's SQL evaluated over them.
+
+Added here: another thing every part must satisfy before its cells are read.
+Not here: where parts come from (`files`, `sql`), typed cells (`columns`).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from nightscore.errors import SourceMalformed
+from nightscore.spec.sources import Source
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_ROWS_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows as the source gives them; `event_date` is the one that the file's path states, if any."""
+
+    label: str
+    frame: pl.DataFrame
+    first_row: int = 1
+    event_date: date | None = None
+
+
+@contextmanager
+def sandbox() -> Iterator["DuckDBPyConnection"]:
+    """A DuckDB connection in UTC with one thread, which reaches no file, no network and no Python variable."""
+    import duckdb
+
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "enable_external_access": False,
+        "python_enable_replacements": False,
+        "threads": 1,
+        "TimeZone": "UTC",
+    }
+    with duckdb.connect(config=config) as connection:
+        yield connection
+
+
+def check_columns(part: Part, source: Source) -> None:
+    """Raise SourceMalformed with every declared column that `part` lacks, and the likeliest new names."""
+    needed = [column.source_name or column.name for column in source.columns if column.sql is None]
+    missing = [name for name in needed if name not in part.frame.columns]
+    if missing:
+        spare = [name for name in part.frame.columns if name not in needed]
+        raise SourceMalformed(
+            f"reading {part.label}",
+            [*(_describe_missing(name, spare) for name in missing), f"columns found: {', '.join(part.frame.columns)}"],
+            "repair the source, or give the new names as source_name in the spec",
+        )
+
+
+def _describe_missing(name: str, spare: Sequence[str]) -> str:
+    close = get_close_matches(name.lower(), [other.lower() for other in spare], n=2, cutoff=0.5)
+    likely = [other for other in spare if other.lower() in close]
+    return f"column {name} is missing" + (f"; renamed to {' or '.join(likely)}?" if likely else "")
+
+
+def evaluate(connection: "DuckDBPyConnection", part: Part, frame: pl.DataFrame, sql: str) -> pl.DataFrame:
+    """Values of the expression over rows `frame` of `part`: columns `value` and `failed`, in row order.
+
+    A row on which the expression raises has a null value and `failed` true.
+    Raises SourceMalformed when the expression is wrong or does not give one value a row.
+    """
+    import duckdb
+
+    connection.register("raw", frame.to_arrow(compat_level=pl.CompatLevel.newest()))
+    query = f"SELECT TRY(({sql}\n)) AS value, TRY([({sql}\n)]) IS NULL AS failed FROM raw"  # noqa: S608  the spec's own SQL
+    try:
+        values: pl.DataFrame = connection.sql(query).pl()
+    except duckdb.Error as error:
+        raise _wrong_sql(part, sql, str(error).split("\n\n")[0]) from None
+    finally:
+        connection.unregister("raw")
+    if values.height != frame.height:
+        raise _wrong_sql(part, sql, f"it gives {values.height} values for {frame.height} rows")
+    return values
+
+
+def _wrong_sql(part: Part, sql: str, reason: str) -> SourceMalformed:
+    return SourceMalformed(f"evaluating `{sql}` over {part.label}", reason, "repair the SQL in the spec or the source")
+
+
+def event_dates(connection: "DuckDBPyConnection", part: Part, source: Source) -> pl.Series:
+    """The event date of each row of `part`, as Date; raises SourceMalformed when any row has none."""
+    if source.event_date is None:
+        return pl.Series([part.event_date], dtype=pl.Date).new_from_index(0, part.frame.height)
+    if part.frame.is_empty():
+        return pl.Series([], dtype=pl.Date)
+    sql = f"CAST(({source.event_date}\n) AS DATE)"
+    dates = evaluate(connection, part, part.frame, sql)["value"]
+    _refuse(part, dates.is_null(), "have no readable event date")
+    if part.event_date is not None:
+        _refuse(
+            part,
+            dates != part.event_date,
+            f"have another event date than {part.event_date}, which the file's name states",
+        )
+    return dates
+
+
+def _refuse(part: Part, rows: pl.Series, what: str) -> None:
+    numbers = [str(part.first_row + at) for at in rows.arg_true().head(_ROWS_NAMED)]
+    if numbers:
+        raise SourceMalformed(
+            f"finding the event dates of {part.label}",
+            f"{rows.sum()} rows {what}; data rows {', '.join(numbers)}{' …' if rows.sum() > len(numbers) else ''}",
+            "repair these rows at the source, or event_date in the spec; no row may vanish",
+        )

@@ -1,0 +1,102 @@
+"""LightGBM: fitting with every source of chance pinned, exact scores, and the function without its history.
+
+Added here: a setting of LightGBM. Not here: anything that would let a thread count or a clock into a model.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from nightscore.spec.base import Task
+from nightscore.spec.training import LightGbm
+from nightscore.training.matrix import Encoding, Examples, Matrix, Vector
+
+FUNCTION_LINES = (
+    "num_leaves", "num_cat", "split_feature", "threshold", "decision_type", "left_child", "right_child",
+    "leaf_value", "cat_boundaries", "cat_threshold",
+)  # fmt: skip
+"""The lines of a model file that decide scores; counts, gains and parameters are its history."""
+
+
+@dataclass(frozen=True)
+class LightGbmModel:
+    """Boosted trees, kept as LightGBM's own text."""
+
+    text: str
+    booster: Any = field(repr=False, compare=False)
+    file_name: str = "model.txt"
+
+    def to_bytes(self) -> bytes:
+        """LightGBM's model text."""
+        return self.text.encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, encoding: Encoding) -> Self:
+        """The model in `data`; raises ValueError where its columns are not the encoding's, in the same order.
+
+        LightGBM may end the process on damaged text: only for bytes that a probe has loaded before.
+        """
+        from lightgbm import Booster
+
+        text = data.decode()
+        booster = Booster(model_str=text)
+        if tuple(booster.feature_name()) != encoding.names:
+            raise ValueError(f"the model's columns are {booster.feature_name()}, expected {list(encoding.names)}")
+        return cls(text, booster)
+
+    def predict(self, matrix: Matrix, threads: int = 1) -> Vector:
+        """Scores (rows,); equal for any number of threads."""
+        return self._score(matrix, threads=threads, raw=False)
+
+    def raw(self, matrix: Matrix) -> Vector:
+        """Summed leaf values (rows,): log odds for a binary task."""
+        return self._score(matrix, threads=1, raw=True)
+
+    def _score(self, matrix: Matrix, threads: int, raw: bool) -> Vector:
+        if not matrix.shape[0]:
+            return np.empty(0)
+        return np.asarray(self.booster.predict(matrix, raw_score=raw, num_threads=threads), dtype=np.float64)
+
+    def function_text(self) -> str:
+        """Thresholds, children, leaf values and category bitsets of every tree."""
+        trees = self.text.split("\nparameters:", 1)[0]
+        return "\n".join(line for line in trees.splitlines() if line.split("=", 1)[0] in FUNCTION_LINES)
+
+    def importance(self) -> dict[str, float]:
+        """Total gain of the splits on each feature, in the model's order."""
+        gains = self.booster.feature_importance(importance_type="gain")
+        return dict(zip(self.booster.feature_name(), map(float, gains), strict=True))
+
+
+def fit_lightgbm(algorithm: LightGbm, examples: Examples, task: Task, seed: int) -> LightGbmModel:
+    """Trees fitted to `examples`; the same bytes for the same input."""
+    import lightgbm
+
+    data = lightgbm.Dataset(
+        examples.matrix,
+        examples.labels,
+        feature_name=list(examples.encoding.names),
+        categorical_feature=list(examples.encoding.category_indexes),
+    )
+    booster = lightgbm.train(_parameters(algorithm, task, seed), data, num_boost_round=algorithm.trees)
+    return LightGbmModel.from_bytes(booster.model_to_string().encode(), examples.encoding)
+
+
+def _parameters(algorithm: LightGbm, task: Task, seed: int) -> dict[str, object]:
+    return {
+        "objective": task,
+        "num_leaves": algorithm.leaves,
+        "learning_rate": algorithm.learning_rate,
+        "min_data_in_leaf": algorithm.min_rows_in_leaf,
+        "feature_fraction": algorithm.feature_fraction,
+        "bagging_fraction": algorithm.bagging_fraction,
+        "bagging_freq": 0 if algorithm.bagging_fraction == 1 else 1,
+        "lambda_l2": algorithm.l2,
+        "num_threads": algorithm.threads,
+        "seed": seed,
+        "deterministic": True,
+        "force_col_wise": True,
+        "feature_pre_filter": False,
+        "verbosity": -1,
+    }

@@ -1,0 +1,94 @@
+"""The training set of a night: the mature score dates of its window, features joined with labels, every row accounted.
+
+Added here: rules of which rows a model may learn from. Not here: fitting (`fit.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import polars as pl
+
+from nightscore.catalog.gates import RowAccount
+from nightscore.catalog.partitions import PartitionVersion
+from nightscore.errors import NotEnoughData
+from nightscore.lake.fingerprints import fingerprint
+from nightscore.lake.objects import StoredObject
+from nightscore.lake.outcomes import record_accounts
+from nightscore.lake.partitions import candidate
+from nightscore.lake.workspace import Workspace
+from nightscore.spec.datasets import features_dataset, labels_dataset, training_set_dataset
+from nightscore.spec.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The rows a model may learn from, what they were made of, and which dates were left out and why."""
+
+    as_of: date
+    frame: pl.DataFrame
+    stored: StoredObject
+    inputs: tuple[PartitionVersion, ...]
+    account: RowAccount
+    left_out: dict[date, str]
+
+
+def make_training_set(workspace: Workspace, pipeline: Pipeline, as_of: date, run_id: str) -> TrainingSet:
+    """Join and commit the training set of night `as_of`; equal content is reused.
+
+    Raises NotReadable for a date of the window that has not passed its gates, NotEnoughData when none is mature.
+    """
+    window = training_window(pipeline, as_of)
+    labels_known = [night for night in _label_nights(pipeline, window) if night <= as_of]
+    features = workspace.lake.require(features_dataset(pipeline.name), window)
+    labels = workspace.lake.require(labels_dataset(pipeline.name), labels_known)
+    inputs = (*features, *labels)
+    frame, account, left_out = _join(workspace, pipeline, as_of, features, labels)
+    key = ("score_date", *pipeline.entity.key)
+    dataset = training_set_dataset(pipeline.name)
+    stored, standing = workspace.lake.put(frame, key), workspace.lake.current(dataset, as_of, as_of)
+    recipe = fingerprint("training set", read=[version.md5 for version in inputs])
+    committed = candidate(dataset, as_of, stored, frame.height, recipe, standing, inputs)
+    workspace.lake.commit([committed], run_id)
+    record_accounts(workspace, [account], run_id)
+    return TrainingSet(as_of, frame, stored, inputs, account, left_out)
+
+
+def training_window(pipeline: Pipeline, as_of: date) -> list[date]:
+    """The score dates of the window whose label horizon has passed by the night `as_of`."""
+    first = max(as_of - timedelta(days=pipeline.training.window_days), pipeline.score_dates.start)
+    last = as_of - timedelta(days=max(1, pipeline.label.horizon_days))
+    nights = [first + timedelta(days=day) for day in range((last - first).days + 1)]
+    if not nights:
+        raise NotEnoughData(
+            f"Choosing the training window of {pipeline.name} for {as_of}",
+            f"no score date from {first} on is mature by then (horizon {pipeline.label.horizon_days} days)",
+            f"train for a night from {pipeline.first_night} on",
+        )
+    return nights
+
+
+def _label_nights(pipeline: Pipeline, window: Sequence[date]) -> list[date]:
+    horizon = timedelta(days=pipeline.label.horizon_days)
+    return [night + horizon for night in window]
+
+
+def _join(
+    workspace: Workspace, pipeline: Pipeline, as_of: date, features: Sequence[PartitionVersion],
+    labels: Sequence[PartitionVersion],
+) -> tuple[pl.DataFrame, RowAccount, dict[date, str]]:  # fmt: skip
+    key = ["score_date", *pipeline.entity.key]
+    known = workspace.lake.scan(labels).select(*key, pipeline.label.column)
+    rows = workspace.lake.scan(features).join(known, on=key, how="left").collect().sort(key)
+    labelled = pl.col(pipeline.label.column).is_not_null()
+    coverage = rows.group_by("score_date").agg(labelled.mean().alias("share")).sort("score_date")
+    thin = coverage.filter(pl.col("share") < pipeline.label.min_coverage)
+    left_out = {night: f"only {share:.1%} of its rows have labels" for night, share in thin.iter_rows()}
+    covered = ~pl.col("score_date").is_in(list(left_out))
+    kept = rows.filter(labelled & covered)
+    excluded = {
+        "date with too few labels": rows.filter(~covered).height,
+        "never labelled": rows.filter(covered & ~labelled).height,
+    }
+    dataset = training_set_dataset(pipeline.name)
+    return kept, RowAccount(pipeline.name, dataset, as_of, rows.height, kept.height, 0, excluded), left_out

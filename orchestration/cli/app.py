@@ -1,0 +1,51 @@
+"""The `nightscore` command: its groups, its exit codes, and how errors reach a person.
+
+Added here: registration of a command. Not here: what a command does.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestration.cli import database, doctor, models, nights, specs, up
+
+EPILOG = (
+    "Exit codes: 0 done; 1 unexpected error; 2 repair something first (spec, data, settings); "
+    "3 a gate held a night back; 4 try again later (lost connection, lock, disk)."
+)
+
+app = typer.Typer(
+    name="nightscore", no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG, add_completion=False,
+    help="Nightly batch scoring: gates on data, a receipt for every prediction, evidence before action.",
+)  # fmt: skip
+app.command("run")(nights.run)
+app.command("train")(nights.train)
+app.command("status")(nights.status)
+app.command("validate")(specs.validate)
+app.command("schema")(specs.schema)
+app.command("doctor")(doctor.doctor)
+app.command("up")(up.up)
+app.add_typer(models.app, name="models")
+app.add_typer(database.app, name="db")
+
+
+@app.callback()
+def common(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each step and Dagster's own messages.")] = False,
+) -> None:
+    """Set up logging for the command that follows."""
+    from orchestration.cli.output import configure_logging
+
+    configure_logging(verbose)
+
+
+def main() -> None:
+    """Run the command line; errors of the engine are shown whole, without a traceback."""
+    from nightscore.errors import NightscoreError
+
+    try:
+        app()
+    except NightscoreError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None

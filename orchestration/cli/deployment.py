@@ -1,0 +1,90 @@
+"""What commands share of a deployment: specs, Dagster's instance and definitions.
+
+Imported inside commands, since it imports Dagster. Added here: another thing that commands share.
+"""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import sqlalchemy as sa
+
+from nightscore.catalog.connect import Database
+from nightscore.errors import SpecError
+from nightscore.settings import Settings
+from nightscore.spec.loader import find_dbt_models, load_spec
+from nightscore.spec.pipeline import Pipeline
+
+DAGSTER_YAML = """\
+# Written by nightscore at each start; changes are lost.
+storage:
+  postgres:
+    postgres_url: "{url}"
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 180
+  max_runtime_seconds: 21600
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+retention:
+  schedule:
+    purge_after_days: 90
+  sensor:
+    purge_after_days: 30
+"""
+
+
+def find_pipeline(settings: Settings, name: str) -> Pipeline:
+    """The spec of one pipeline, checked with its SQL; SpecError lists the pipelines that exist."""
+    path = settings.pipelines_path / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in settings.pipelines_path.glob("*.yaml"))) or "none"
+        raise SpecError(f"Finding pipeline {name}", f"there is no {path}; pipelines are: {known}", "check the name")
+    return load_spec(path, find_dbt_models(settings.dbt_path, name))
+
+
+def prepare_dagster_home(settings: Settings, database: Database) -> Path:
+    """Write Dagster's instance configuration, with its storage on our server; returns its folder."""
+    home = settings.home_path / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "dagster.yaml"
+    content = DAGSTER_YAML.format(url=database.dagster_url)
+    if not path.is_file() or path.read_text(encoding="utf-8") != content:
+        descriptor = os.open(path.with_suffix(".part"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        path.with_suffix(".part").replace(path)
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+    return home
+
+
+def open_instance(settings: Settings, database: Database) -> dg.DagsterInstance:
+    """Dagster's instance; runs of commands appear in the UI because they are recorded here."""
+    home = prepare_dagster_home(settings, database)
+    ensure_database(database.dagster_url)
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def ensure_database(url: str) -> None:
+    """Create Dagster's database when the server lacks it."""
+    target = sa.make_url(url)
+    server = sa.create_engine(target.set(drivername="postgresql+psycopg", database="postgres"),
+                              isolation_level="AUTOCOMMIT")  # fmt: skip
+    with server.connect() as connection:
+        exists = sa.text("select 1 from pg_database where datname = :name")
+        if connection.scalar(exists, {"name": target.database}) is None:
+            connection.execute(sa.text(f'create database "{target.database}"'))
+    server.dispose()
+
+
+def load_definitions() -> dg.Definitions:
+    """All definitions of the deployment, as the code location loads them."""
+    from orchestration.definitions import defs
+
+    return defs()

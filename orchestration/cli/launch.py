@@ -1,0 +1,106 @@
+"""Run jobs in this process, in chunks of nights, recorded in Dagster's instance and so visible in its UI.
+
+No daemon is needed. Added here: how a job is run from the command line. Not here: what a job does.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from nightscore.catalog.nights import record_unexplained_failure
+from nightscore.lake.workspace import Workspace
+from orchestration.partitions import NIGHTS_PER_RUN
+
+PROCESS_TAG = "nightscore/process"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """One run: its id, whether all of it succeeded, and the message of the step that did not."""
+
+    run_id: str
+    success: bool
+    message: str
+
+
+def run_nights(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, nights: Sequence[date]
+) -> list[Launched]:
+    """Run `job` over consecutive `nights`, a chunk a run; stops after the first chunk that fails."""
+    launched: list[Launched] = []
+    for at in range(0, len(nights), NIGHTS_PER_RUN):
+        chunk = nights[at : at + NIGHTS_PER_RUN]
+        launched.append(run_job(definitions, instance, job, _partition_tags(chunk)))
+        if not launched[-1].success:
+            break
+    return launched
+
+
+def run_job(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, tags: dict[str, str],
+    config: dict[str, Any] | None = None,
+) -> Launched:  # fmt: skip
+    """Run one job in this process; the run carries this process's identity, so a killed one is recognised."""
+    partition = tags.pop("dagster/partition", None)
+    result = definitions.resolve_job_def(job).execute_in_process(
+        instance=instance, raise_on_error=False, run_config=config, partition_key=partition,
+        tags={**tags, PROCESS_TAG: process_identity(os.getpid())},
+    )  # fmt: skip
+    return Launched(result.run_id, result.success, "" if result.success else _failure_message(result))
+
+
+def _partition_tags(nights: Sequence[date]) -> dict[str, str]:
+    if len(nights) == 1:
+        return {"dagster/partition": nights[0].isoformat()}
+    return {RANGE_START: nights[0].isoformat(), RANGE_END: nights[-1].isoformat()}
+
+
+def _failure_message(result: dg.ExecuteInProcessResult) -> str:
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    messages = []
+    for failure in failures:
+        said = failure.user_failure_data.description if failure.user_failure_data else None
+        messages.append(said or (failure.error.to_string() if failure.error else "a step failed"))
+    return "\n".join(messages) or "the run failed before its first step"
+
+
+def reconcile_dead_runs(instance: dg.DagsterInstance, workspace: Workspace) -> list[str]:
+    """End runs that a killed process left unfinished, and say so of their nights; returns their ids."""
+    records = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    dead = [run for run in records if PROCESS_TAG in run.tags and not _is_alive(run.tags[PROCESS_TAG])]
+    for run in dead:
+        instance.report_run_failed(run, "the process that ran it is gone")
+        nights = _nights_of(run)
+        pipeline = run.tags.get("nightscore/pipeline")
+        if pipeline is not None and nights is not None:
+            message, now = "its process was killed", workspace.clock.now()
+            record_unexplained_failure(workspace.engine, pipeline, nights, run.run_id, message, now)
+    return [run.run_id for run in dead]
+
+
+def _nights_of(run: dg.DagsterRun) -> tuple[date, date] | None:
+    single = run.tags.get("dagster/partition")
+    first, last = run.tags.get(RANGE_START, single), run.tags.get(RANGE_END, single)
+    return (date.fromisoformat(first), date.fromisoformat(last)) if first and last else None
+
+
+def process_identity(pid: int) -> str:
+    """`boot:pid:start`, which no other process on any boot shares; empty start when the process is gone."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return f"{boot}:{pid}:"
+    # The command name may hold spaces and brackets; the fields after its last bracket do not.
+    return f"{boot}:{pid}:{stat.rpartition(')')[2].split()[19]}"
+
+
+def _is_alive(identity: str) -> bool:
+    return process_identity(int(identity.split(":")[1])) == identity

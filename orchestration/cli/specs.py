@@ -1,0 +1,34 @@
+"""`nightscore validate` and `schema`: the spec as a person and as an editor check it.
+
+Added here: a command about specs. Not here: a rule of the spec.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def validate(
+    file: Annotated[Path | None, typer.Argument(help="One spec; every spec under pipelines/ when absent.")] = None,
+) -> None:
+    """Check specs against the schema, themselves and the SQL they name; every finding at once."""
+    from nightscore.settings import Settings
+    from nightscore.spec.loader import find_dbt_models, load_spec, load_specs
+
+    settings = Settings()
+    if file is not None:
+        loaded = {file.stem: load_spec(file, find_dbt_models(settings.dbt_path, file.stem))}
+    else:
+        loaded = load_specs(settings.pipelines_path, settings.dbt_path)
+    for name, pipeline in loaded.items():
+        columns = len(pipeline.features.columns)
+        sys.stdout.write(f"{name}: valid; {len(pipeline.sources)} sources, {columns} features, {pipeline.task}\n")
+
+
+def schema() -> None:
+    """Print the JSON Schema of a pipeline spec, for editors."""
+    from nightscore.spec.json_schema import render_json_schema
+
+    sys.stdout.write(render_json_schema())
