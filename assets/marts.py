@@ -28,7 +28,7 @@ def build_marts(pipelines: Sequence[Pipeline], manifest: Path) -> dg.AssetsDefin
     """The mart assets, from dbt's manifest."""
 
     @dbt_assets(
-        manifest=manifest, select="path:models/marts", name="marts", dagster_dbt_translator=MartTranslator(pipelines)
+        manifest=manifest, select="nightscore.marts", name="marts", dagster_dbt_translator=MartTranslator(pipelines)
     )
     def mart_assets(
         context: dg.AssetExecutionContext, engine: Engine

@@ -5,13 +5,14 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from nightscore.clock import replay_date
 from nightscore.spec.pipeline import Pipeline
 from orchestration.partitions import partitions_of
 
 
-def build_nightly_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> dg.UnresolvedAssetJobDefinition:
+def build_nightly_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
     """Sources, clean, features, predictions and published of one night or a range."""
     return dg.define_asset_job(
         f"{pipeline.name}_nightly", selection=dg.AssetSelection.assets(*assets),
@@ -20,7 +21,7 @@ def build_nightly_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> 
     )  # fmt: skip
 
 
-def build_history_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> dg.UnresolvedAssetJobDefinition:
+def build_history_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
     """Sources, clean and features only: what training needs of past nights."""
     return dg.define_asset_job(
         f"{pipeline.name}_history", selection=dg.AssetSelection.assets(*assets),
@@ -29,7 +30,7 @@ def build_history_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> 
     )  # fmt: skip
 
 
-def build_schedule(pipeline: Pipeline, job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+def build_schedule(pipeline: Pipeline, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
     """Tonight's run; a replayed pipeline scores the business date that stands for tonight."""
 
     @dg.schedule(

@@ -45,7 +45,7 @@ summed as (
 select
     score_date, {{ keys | join(', ') }},
     {% for days in windows -%}
-    cast(coalesce(scheduled_{{ days }}d, 0) as integer) as {{ name }}_flights_{{ days }}d,
+    cast(coalesce(scheduled_{{ days }}d, 0) as bigint) as {{ name }}_flights_{{ days }}d,
     {{ ratio('late_' ~ days ~ 'd', 'arrived_' ~ days ~ 'd') }} as {{ name }}_late_share_{{ days }}d,
     {{ ratio('dep_delay_min_' ~ days ~ 'd', 'departed_' ~ days ~ 'd') }} as {{ name }}_dep_delay_{{ days }}d,
     {{ ratio('cancelled_' ~ days ~ 'd', 'scheduled_' ~ days ~ 'd') }} as {{ name }}_cancelled_share_{{ days }}d{{ ',' if not loop.last }}

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from nightscore.catalog.tables import night_event, step_time
 
-Status = Literal["published", "gated", "failed"]
+Status = Literal["published", "gated", "failed", "prepared"]
 
 
 def record_night(
@@ -69,7 +69,7 @@ def record_unexplained_failure(
         night_event.c.pipeline == pipeline, night_event.c.run_id == run_id
     )
     with engine.begin() as connection:
-        explained = set(connection.scalars(said))
+        explained: set[date] = set(connection.scalars(said))
         for day in range((last - first).days + 1):
             night = first + timedelta(days=day)
             if night not in explained:

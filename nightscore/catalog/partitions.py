@@ -176,7 +176,7 @@ def _move_pointer(
         fingerprint=candidate.fingerprint, moved_at=now,
     )  # fmt: skip
     # Two first writers both see no pointer to lock; the second insert finds the row and must lose.
-    if connection.execute(first.on_conflict_do_nothing()).rowcount == 0:
+    if connection.scalar(first.on_conflict_do_nothing().returning(partition_current.c.version_id)) is None:
         raise _conflict(candidate, _standing(connection, candidate))
 
 

@@ -14,11 +14,12 @@ from nightscore.features.dbt import dbt_files_hash, run_dbt
 from nightscore.features.inputs import bind_inputs, inputs_of_night
 from nightscore.features.scratch import export_nights, open_scratch
 from nightscore.lake.fingerprints import fingerprint
-from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
+from nightscore.lake.outcomes import NightOutcome, mark_prepared, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import account_of, admit, outcome_of
-from nightscore.quality.gate import Rules, feature_rules, label_rules, rules_hash
+from nightscore.quality.rules import Rules, feature_rules, label_rules, rules_hash
+from nightscore.spec.datasets import features_dataset, labels_dataset
 from nightscore.spec.pipeline import Pipeline
 
 
@@ -28,42 +29,45 @@ class _Night:
 
     night: date
     inputs: tuple[PartitionVersion, ...]
+    rules: tuple[Rules, ...]
     recipe: str
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether one of tonight's inputs is empty itself, which its own gate allowed."""
+        return any(version.score_date == self.night and version.rows == 0 for version in self.inputs)
 
 
 def build_features(
     workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str
 ) -> list[NightOutcome]:
     """Build and gate features and labels of `nights`; nights whose inputs and SQL are unchanged are reused."""
-    both = (feature_rules(pipeline), label_rules(pipeline))
+    datasets = (features_dataset(pipeline.name), labels_dataset(pipeline.name))
     with timed_step(workspace, pipeline.name, "features", nights, run_id) as log:
         bound = bind_inputs(workspace, pipeline, nights)
-        recipe = _recipe(workspace, pipeline, both)
-        planned = [_plan(pipeline, recipe, inputs_of_night(pipeline, bound, night), night) for night in nights]
-        standing = {rules.dataset: workspace.lake.current(rules.dataset, min(nights), max(nights)) for rules in both}
-        stale = [one for one in planned if any(not _is_current(standing[r.dataset], one) for r in both)]
+        sql = dbt_files_hash(workspace.settings, pipeline.name)
+        planned = [_plan(pipeline, sql, inputs_of_night(pipeline, bound, night), night) for night in nights]
+        standing = {name: workspace.lake.current(name, min(nights), max(nights)) for name in datasets}
+        stale = [one for one in planned if any(not _is_current(standing[name], one) for name in datasets)]
         tables = _run_sql(workspace, pipeline, bound, [one.night for one in stale]) if stale else {}
         for one in planned:
-            fresh = one in stale
-            for rules in both:
-                frame = tables[rules.dataset][one.night] if fresh else None
+            for rules in one.rules:
+                frame = tables[rules.dataset][one.night] if one in stale else None
                 log.outcomes.append(_commit(workspace, pipeline, rules, one, frame, standing[rules.dataset], run_id))
+        mark_prepared(workspace, pipeline.name, log.outcomes, run_id)
     return log.outcomes
 
 
-def _recipe(workspace: Workspace, pipeline: Pipeline, both: Sequence[Rules]) -> str:
-    return fingerprint(
-        "features", sql=dbt_files_hash(workspace.settings, pipeline.name),
-        rules=[rules_hash(rules) for rules in both], horizon=pipeline.label.horizon_days,
-    )  # fmt: skip
-
-
 def _plan(
-    pipeline: Pipeline, recipe: str, inputs: Mapping[str, Sequence[PartitionVersion]], night: date
+    pipeline: Pipeline, sql: str, inputs: Mapping[str, Sequence[PartitionVersion]], night: date
 ) -> _Night:
-    read = {name: [(str(v.score_date), v.md5) for v in versions] for name, versions in inputs.items()}
-    versions = tuple(version for one in inputs.values() for version in one)
-    return _Night(night, versions, fingerprint("night's features", recipe=recipe, read=read, night=night))
+    rules = (feature_rules(pipeline, night), label_rules(pipeline))
+    recipe = fingerprint(
+        "features", sql=sql, night=night, horizon=pipeline.label.horizon_days,
+        rules=[rules_hash(one) for one in rules],
+        read={name: [(str(one.score_date), one.md5) for one in versions] for name, versions in inputs.items()},
+    )  # fmt: skip
+    return _Night(night, tuple(version for one in inputs.values() for version in one), rules, recipe)
 
 
 def _is_current(standing: Mapping[date, PartitionVersion], one: _Night) -> bool:
@@ -77,7 +81,7 @@ def _run_sql(
     inputs = {name: list(versions.values()) for name, versions in bound.items()}
     variables = {"start_date": min(nights), "end_date": max(nights), "horizon_days": pipeline.label.horizon_days}
     key = ["score_date", *pipeline.entity.key]
-    command = ["build", "--select", f"path:models/{pipeline.name}", "--exclude-resource-type", "unit_test"]
+    command = ["build", "--select", f"nightscore.{pipeline.name}", "--exclude-resource-type", "unit_test"]
     with open_scratch(workspace, inputs) as (path, connection):
         settings = workspace.settings
         environment = {
@@ -89,8 +93,8 @@ def _run_sql(
         labels = export_nights(connection, pipeline.label.model, "known_on", nights, key)
     wanted = [*dict.fromkeys([*key, *pipeline.feature_names])]
     return {
-        feature_rules(pipeline).dataset: {night: frame.select(wanted) for night, frame in features.items()},
-        label_rules(pipeline).dataset: labels,
+        features_dataset(pipeline.name): {night: frame.select(wanted) for night, frame in features.items()},
+        labels_dataset(pipeline.name): labels,
     }
 
 
@@ -101,7 +105,9 @@ def _commit(
     if frame is None:
         return NightOutcome(rules.dataset, one.night, "reused", standing[one.night].rows)
     content = workspace.lake.put(frame, rules.key)
-    admission = admit(workspace, pipeline.name, rules, one.night, content, lambda: frame, run_id)
+    admission = admit(
+        workspace, pipeline.name, rules, one.night, content, lambda: frame, run_id, exempt_empty=one.may_be_empty
+    )
     committed = []
     if admission.accepted is not None:
         rows = admission.rows_out

@@ -52,7 +52,8 @@ def run_dbt(
         _reset_adapters()
     if result.result is None:
         raise _failure(command, [str(result.exception)])
-    ran = [_node(one) for one in result.result.results]
+    outcome: Any = result.result
+    ran = [_node(one) for one in outcome.results]
     broken = [_sentence(node) for node in ran if node.status in {"error", "fail", "runtime error"}]
     if broken or result.exception:
         raise _failure(command, broken or [str(result.exception)])
@@ -123,8 +124,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 def _reset_adapters() -> None:
     from dbt.adapters.factory import cleanup_connections, reset_adapters
 
-    cleanup_connections()
-    reset_adapters()
+    cleanup_connections()  # type: ignore[no-untyped-call]
+    reset_adapters()  # type: ignore[no-untyped-call]
 
 
 def _node(one: Any) -> RanNode:

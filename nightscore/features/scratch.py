@@ -32,7 +32,7 @@ def open_scratch(workspace: Workspace, inputs: Inputs) -> Iterator[tuple[Path, A
     parent = settings.home_path / "scratch"
     parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=parent, prefix="features-") as folder:
-        path = Path(folder) / "night.duckdb"
+        path = Path(folder) / "scratch.duckdb"
         connection = duckdb.connect(str(path))
         try:
             _configure(connection, workspace, Path(folder))

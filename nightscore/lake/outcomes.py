@@ -13,7 +13,7 @@ from typing import Any, Literal
 import structlog
 
 from nightscore.catalog.gates import RowAccount, record_account
-from nightscore.catalog.nights import StepTime, record_night, record_step
+from nightscore.catalog.nights import StepTime, night_status, record_night, record_step
 from nightscore.lake.workspace import Workspace
 
 
@@ -74,3 +74,16 @@ def record_accounts(workspace: Workspace, accounts: Sequence[RowAccount], run_id
     with workspace.engine.begin() as connection:
         for account in accounts:
             record_account(connection, account, run_id, workspace.clock.now())
+
+
+def mark_prepared(
+    workspace: Workspace, pipeline: str, outcomes: Sequence[NightOutcome], run_id: str
+) -> None:
+    """Nights that were gated or failed before, and whose features have passed now, are no longer called so."""
+    blocked = {one.night for one in outcomes if one.result == "blocked"}
+    now, reason = workspace.clock.now(), "its features have passed their gates; not published yet"
+    with workspace.engine.begin() as connection:
+        for night in sorted({one.night for one in outcomes} - blocked):
+            standing = night_status(connection, pipeline, night)
+            if standing is not None and standing.status in {"gated", "failed"}:
+                record_night(connection, pipeline, night, "prepared", reason, run_id, now)

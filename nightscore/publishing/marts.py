@@ -23,4 +23,4 @@ def build_marts(workspace: Workspace) -> list[RanNode]:
         "NIGHTSCORE_PG_USER": url.username or "", "NIGHTSCORE_PG_PASSWORD": url.password or "",
         "NIGHTSCORE_PG_DBNAME": url.database or "",
     }  # fmt: skip
-    return run_dbt(workspace.settings, "marts", ["build", "--select", "path:models/marts"], {}, environment)
+    return run_dbt(workspace.settings, "marts", ["build", "--select", "nightscore.marts"], {}, environment)

@@ -16,7 +16,8 @@ from nightscore.catalog.partitions import Candidate
 from nightscore.lake.objects import StoredObject
 from nightscore.lake.outcomes import NightOutcome
 from nightscore.lake.workspace import Workspace
-from nightscore.quality.gate import Rules, gate, rules_hash
+from nightscore.quality.gate import gate
+from nightscore.quality.rules import Rules, rules_hash
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import Admission, account_of, admit, outcome_of
-from nightscore.quality.gate import Rules, rules_hash, source_rules
+from nightscore.quality.rules import Rules, rules_hash, source_rules
 from nightscore.sources.ingest import with_unreadable_history
 from nightscore.spec.datasets import clean_dataset, quarantine_dataset, source_dataset
 from nightscore.spec.pipeline import Pipeline

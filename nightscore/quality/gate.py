@@ -59,7 +59,7 @@ def gate(frame: pl.DataFrame, rules: Rules, night: date, exempt_empty: bool = Fa
     checks = checks_of(rules.expectations)
     _require_columns(checks, frame, rules)
     masks = {check.name: offending(frame, check) for check in checks}
-    results = _judge_rows(frame, checks, masks)
+    results = [*_judge_rows(frame, checks, masks), *_judge_filled(frame, rules)]
     aside = {check.name: masks[check.name] for check in checks if check.rule.severity == "quarantine"}
     if UNREADABLE in rules.schema:
         aside = {"readable": frame[UNREADABLE].is_not_null()} | aside
@@ -84,6 +84,15 @@ def _judge_emptiness(rules: Rules, exempt: bool) -> ExpectationResult:
     allowed = exempt or rules.empty == "allow"
     detail = "this night may be empty" if allowed else "no rows, expected some"
     return ExpectationResult("not_empty", "block", allowed, 0, 0, detail)
+
+
+def _judge_filled(frame: pl.DataFrame, rules: Rules) -> list[ExpectationResult]:
+    if not rules.filled:
+        return []
+    counts = frame.select(rules.filled).null_count().row(0, named=True)
+    hollow = [name for name in rules.filled if counts[name] == frame.height]
+    detail = f"no row has a value of {', '.join(hollow)}" if hollow else "every column has a value in some row"
+    return [ExpectationResult("filled", rules.filled_severity, not hollow, frame.height, 0, detail)]
 
 
 def _judge_readable(unreadable: pl.Series) -> ExpectationResult:
@@ -161,10 +170,10 @@ def _split(frame: pl.DataFrame, rules: Rules, night: date, results: Sequence[Exp
 
 
 def _detail(check: Check) -> str:
-    share = f" in at least {check.mostly:.4g} of the rows" if 1e-9 < check.mostly < 1 else ""
+    share = f" in at least {check.mostly:.4g} of the rows" if check.mostly < 1 else ""
     match check.rule:
-        case NotNull() as rule:
-            return f"expected a value{share}" if rule.mostly > 1e-9 else "expected a value in some row"
+        case NotNull():
+            return f"expected a value{share}"
         case Between(min=low, max=high) | RowCount(min=low, max=high):
             return f"expected {'' if low is None else f'{low:.12g}'}..{'' if high is None else f'{high:.12g}'}{share}"
         case InSet(values=values):

@@ -41,7 +41,7 @@ def checks_of(rules: tuple[Rule, ...]) -> tuple[Check, ...]:
     found: dict[str, Check] = {}
     for rule in sorted(rules, key=lambda one: _ORDER.get(one.type, 2)):
         for columns in _column_groups(rule):
-            plain = f"{_label(rule)}({', '.join(columns)})" if columns else rule.type
+            plain = f"{rule.type}({', '.join(columns)})" if columns else rule.type
             again = sum(name == plain or name.startswith(f"{plain} #") for name in found)
             name = f"{plain} #{again + 1}" if again else plain
             found[name] = Check(name, rule, columns)
@@ -55,10 +55,6 @@ def _column_groups(rule: Rule) -> Iterator[tuple[str, ...]]:
         yield from ((column,) for column in rule.columns)
     else:
         yield rule.columns if isinstance(rule, Unique) else (rule.column,)
-
-
-def _label(rule: Rule) -> str:
-    return "not_all_null" if isinstance(rule, NotNull) and rule.mostly < 1e-9 else rule.type
 
 
 def offending(frame: pl.DataFrame, check: Check) -> pl.Series:

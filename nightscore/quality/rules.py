@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Literal
 
 import polars as pl
@@ -21,7 +22,6 @@ UNREADABLE = "unreadable"
 
 _VERSION = 1  # raised when the same rules would be judged differently, so that old verdicts are not taken over
 _ANY = pl.Unknown()
-_NOT_ALL = 1e-12
 _COLUMN_TYPES: dict[ColumnType, pl.DataType] = {
     "integer": pl.Int64(),
     "float": pl.Float64(),
@@ -50,7 +50,7 @@ Rule = Expectation | Varies
 
 @dataclass(frozen=True)
 class Rules:
-    """What a dataset is judged by. In `schema`, `pl.Unknown()` stands for any type."""
+    """What a dataset is judged by. In `schema`, `pl.Unknown()` stands for any type; `filled` columns have a value."""
 
     dataset: str
     schema: dict[str, pl.DataType]
@@ -59,6 +59,8 @@ class Rules:
     empty: Literal["allow", "block"]
     max_quarantine_share: float
     extra_columns: bool = False
+    filled: tuple[str, ...] = ()
+    filled_severity: Literal["block", "warn"] = "block"
 
 
 def source_rules(pipeline: Pipeline, name: str) -> Rules:
@@ -71,16 +73,21 @@ def source_rules(pipeline: Pipeline, name: str) -> Rules:
     )  # fmt: skip
 
 
-def feature_rules(pipeline: Pipeline) -> Rules:
-    """The rules for a night's features; a night may be empty only where every source may be."""
+def feature_rules(pipeline: Pipeline, night: date) -> Rules:
+    """The rules for a night's features; a night may be empty only where every source may be.
+
+    A feature without any value blocks, but only warns while the first nights have no full history behind them.
+    """
     keys = _key_schema(pipeline)
+    warming_up = night < pipeline.score_dates.start + timedelta(days=pipeline.features.lookback_days)
     features = {column.name: _FEATURE_TYPES[column.type] for column in pipeline.features.columns}
-    filled = NotNull(type="not_null", columns=tuple(features), mostly=_NOT_ALL) if features else None
+    filled = tuple(column.name for column in pipeline.features.columns if not column.may_be_null)
     allowed = all(source.empty == "allow" for source in pipeline.sources.values())
     return Rules(
         features_dataset(pipeline.name), keys | features, tuple(keys),
-        (*_identified_by(keys), *([filled] if filled else []), *pipeline.features.expectations),
-        "allow" if allowed else "block", pipeline.features.max_quarantine_share,
+        (*_identified_by(keys), *pipeline.features.expectations),
+        "allow" if allowed else "block", pipeline.features.max_quarantine_share, filled=filled,
+        filled_severity="warn" if warming_up else "block",
     )  # fmt: skip
 
 
@@ -123,6 +130,8 @@ def rules_hash(rules: Rules) -> str:
         "empty": rules.empty,
         "max_quarantine_share": rules.max_quarantine_share,
         "extra_columns": rules.extra_columns,
+        "filled": rules.filled,
+        "filled_severity": rules.filled_severity,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -19,7 +19,7 @@ from nightscore.lake.parquet import read_batches
 from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import Admission, account_of, admit, outcome_of
-from nightscore.quality.gate import prediction_rules, rules_hash
+from nightscore.quality.rules import prediction_rules, rules_hash
 from nightscore.registry.capsule import Capsule
 from nightscore.registry.versions import open_capsule, require_champion
 from nightscore.scoring.decide import decide

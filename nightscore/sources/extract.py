@@ -6,7 +6,8 @@ Added here: a rule of which night a row belongs to. Not here: how a kind of sour
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -52,7 +53,9 @@ def extract(source: Source, nights: Sequence[date], base: Path, environ: Mapping
     origin: list[str] = []
     rows = _empty(source)
     if existing:
-        rows = _read(source, existing, _parts(source, existing, base, environ, origin))
+        # An abandoned reader would hold its connection until it is collected.
+        with closing(_parts(source, existing, base, environ, origin)) as parts:
+            rows = _read(source, existing, parts)
     return Extraction(_split(source, wanted, existing, rows), tuple(origin), rows.height)
 
 
@@ -62,7 +65,7 @@ def _event_date(source: Source, night: date) -> date:
 
 def _parts(
     source: Source, dates: Sequence[date], base: Path, environ: Mapping[str, str], origin: list[str]
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     if isinstance(source, FileSource):
         return read_files(source, dates, base, origin)
     return read_query(source, dates, environ, origin)

@@ -8,7 +8,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import date
 from hashlib import md5
 from pathlib import Path
@@ -26,7 +26,7 @@ _REASONS_NAMED = 5
 _REMEDY = "repair the file at its origin, or the source's path, format or delimiter in the spec"
 
 
-def read_files(source: FileSource, dates: Sequence[date], base: Path, origin: list[str]) -> Iterator[Part]:
+def read_files(source: FileSource, dates: Sequence[date], base: Path, origin: list[str]) -> Generator[Part, None, None]:
     """Each file for the event dates as a Part, one at a time; appends `path, size, md5` to `origin`.
 
     Raises SourceMissing with every missing file at once, SourceMalformed, or Transient when the storage fails.

@@ -4,7 +4,7 @@ Messages never show the URL's password, and never the message of a data error, w
 Added here: what a database driver needs to stream or to fail clearly. Not here: types of cells (`columns`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -21,7 +21,7 @@ _TRANSIENT_STATES = ("08", "40", "53", "55", "57")
 
 def read_query(
     source: SqlSource, dates: Sequence[date], environ: Mapping[str, str], origin: list[str]
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     """The query's rows for first to last event date (both included), as Parts of 50,000 rows.
 
     Raises SettingsError without a usable URL, DatabaseUnavailable when it does not answer, SourceMalformed when
@@ -67,7 +67,7 @@ def _connect(url: URL, source: SqlSource) -> Connection:
         raise DatabaseUnavailable("connecting to a SQL source", reason, remedy) from None
 
 
-def _stream(connection: Connection, query: str, bounds: Mapping[str, date], label: str) -> Iterator[Part]:
+def _stream(connection: Connection, query: str, bounds: Mapping[str, date], label: str) -> Generator[Part, None, None]:
     streaming = connection.execution_options(stream_results=True, max_row_buffer=_CHUNK_ROWS)
     statement = text(query)
     used = {name: value for name, value in bounds.items() if name in statement.compile().params}

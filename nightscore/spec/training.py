@@ -18,6 +18,7 @@ class FeatureColumn(SpecModel):
     type: Literal["float", "integer", "category", "boolean"]
     segment: bool = Field(default=False, description="metrics are also shown by the levels of this column")
     sensitive: bool = False
+    may_be_null: bool = Field(default=False, description="a whole night without a value of it is normal")
     description: str = ""
 
 

@@ -18,6 +18,8 @@ from orchestration.partitions import NIGHTS_PER_RUN
 
 PROCESS_TAG = "nightscore/process"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+# The engine logs its own steps; Dagster's events are in its UI.
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
 
 
@@ -50,7 +52,7 @@ def run_job(
     """Run one job in this process; the run carries this process's identity, so a killed one is recognised."""
     partition = tags.pop("dagster/partition", None)
     result = definitions.resolve_job_def(job).execute_in_process(
-        instance=instance, raise_on_error=False, run_config=config, partition_key=partition,
+        instance=instance, raise_on_error=False, run_config=(config or {}) | QUIET, partition_key=partition,
         tags={**tags, PROCESS_TAG: process_identity(os.getpid())},
     )  # fmt: skip
     return Launched(result.run_id, result.success, "" if result.success else _failure_message(result))

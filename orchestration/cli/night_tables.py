@@ -49,7 +49,8 @@ def print_model(version: ModelVersion) -> None:
     algorithms = version.metrics["algorithms"]
     wanted = ("roc_auc", "log_loss", "brier", "average_precision", "rmse", "mae", "r2")
     metrics = [name for name in wanted if name in next(iter(algorithms.values()))["overall"]]
-    rows = [(name, *(result["overall"].get(metric) for metric in metrics)) for name, result in algorithms.items()]
+    names = sorted(algorithms, key=lambda name: (name != version.metrics["algorithm"], name))
+    rows = [(name, *(algorithms[name]["overall"].get(metric) for metric in metrics)) for name in names]
     title = (
         f"Model {version.name}: {version.algorithm}, trained for {version.as_of} on {version.metrics['all']['rows']:,} "
         f"rows; held out {held_out['first']} to {held_out['last']} ({held_out['rows']:,} rows)"

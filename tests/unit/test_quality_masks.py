@@ -86,7 +86,10 @@ RULES: list[tuple[Rules, str, dict[str, pl.DataType], list[str], str]] = [
     ),
     (
         feature_rules(PIPELINE), "demo.features",
-        {"score_date": pl.Date(), "person": pl.Int64(), "region": pl.Unknown(), "age": pl.Float64(), "kind": pl.String()},
+        {
+            "score_date": pl.Date(), "person": pl.Int64(), "region": pl.Unknown(), "age": pl.Float64(),
+            "kind": pl.String(),
+        },
         [
             "not_null(score_date)", "not_null(person)", "not_null(region)", "not_all_null(age)", "not_all_null(kind)",
             "unique(score_date, person, region)",

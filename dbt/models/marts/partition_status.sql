@@ -41,7 +41,7 @@ select
     nights.pipeline,
     nights.score_date,
     case
-        when nights.last_status in ('gated', 'failed') then nights.last_status
+        when nights.last_status in ('gated', 'failed', 'prepared') then nights.last_status
         when nights.revision > 1 then 'restated'
         else 'fresh'
     end as status,

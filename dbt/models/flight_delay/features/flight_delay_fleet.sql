@@ -25,7 +25,7 @@ select
     score_keys.dest,
     {{ exact_mean('year(score_keys.score_date) - planes.built_year') }} as fleet_age_years_28d,
     {{ exact_mean('planes.seats') }} as fleet_seats_28d,
-    cast(count(distinct flights.tailnum) as integer) as fleet_aircraft_28d
+    cast(count(distinct flights.tailnum) as bigint) as fleet_aircraft_28d
 from score_keys
 left join flights
     on flights.carrier = score_keys.carrier and flights.origin = score_keys.origin and flights.dest = score_keys.dest

@@ -20,14 +20,14 @@ select
     schedule.sched_dep_min,
     cast(
         (schedule.sched_arr_min - schedule.sched_dep_min
-         - 60 * (destination.utc_offset_h - departure.utc_offset_h) + 2880) % 1440 as integer
+         - 60 * (destination.utc_offset_h - departure.utc_offset_h) + 2880) % 1440 as bigint
     ) as sched_elapsed_min,
     schedule.distance_miles,
-    cast(isodow(schedule.score_date) as integer) as day_of_week,
-    cast(count(*) over origin_hour as integer) as origin_departures_hour,
-    cast(count(*) over origin_day as integer) as origin_departures_day,
-    cast(count(*) over origin_earlier as integer) as origin_departures_earlier,
-    cast(count(*) over carrier_day as integer) as carrier_departures_day,
+    cast(isodow(schedule.score_date) as bigint) as day_of_week,
+    cast(count(*) over origin_hour as bigint) as origin_departures_hour,
+    cast(count(*) over origin_day as bigint) as origin_departures_day,
+    cast(count(*) over origin_earlier as bigint) as origin_departures_earlier,
+    cast(count(*) over carrier_day as bigint) as carrier_departures_day,
     destination.altitude_ft as dest_altitude_ft,
     destination.utc_offset_h as dest_utc_offset_h
 from schedule

@@ -7,7 +7,7 @@ with airports as (
 select
     known_on,
     faa,
-    cast(alt as integer) as altitude_ft,
-    cast(tz as integer) as utc_offset_h
+    cast(alt as bigint) as altitude_ft,
+    cast(tz as bigint) as utc_offset_h
 from airports
 where {{ in_build_range('known_on') }}

@@ -14,12 +14,12 @@ select
     flight,
     origin,
     dest,
-    cast(hour as integer) as sched_hour,
+    cast(hour as bigint) as sched_hour,
     tailnum,
-    1 as scheduled,
-    cast(dep_time is null as integer) as cancelled,
-    cast(dep_delay is not null as integer) as departed,
-    cast(dep_delay as integer) as dep_delay_min,
-    cast(arr_delay is not null as integer) as arrived,
-    cast(coalesce(arr_delay >= 15, false) as integer) as late
+    cast(1 as bigint) as scheduled,
+    cast(dep_time is null as bigint) as cancelled,
+    cast(dep_delay is not null as bigint) as departed,
+    cast(dep_delay as bigint) as dep_delay_min,
+    cast(arr_delay is not null as bigint) as arrived,
+    cast(coalesce(arr_delay >= 15, false) as bigint) as late
 from flights

@@ -7,7 +7,7 @@ with planes as (
 select
     known_on,
     tailnum,
-    cast(year as integer) as built_year,
-    cast(seats as integer) as seats
+    cast(year as bigint) as built_year,
+    cast(seats as bigint) as seats
 from planes
 where {{ in_build_range('known_on') }}

@@ -10,9 +10,9 @@ select
     flight,
     origin,
     dest,
-    cast(hour as integer) as sched_hour,
-    cast(sched_dep_time // 100 * 60 + sched_dep_time % 100 as integer) as sched_dep_min,
-    cast(sched_arr_time // 100 * 60 + sched_arr_time % 100 as integer) as sched_arr_min,
-    cast(distance as integer) as distance_miles
+    cast(hour as bigint) as sched_hour,
+    cast(sched_dep_time // 100 * 60 + sched_dep_time % 100 as bigint) as sched_dep_min,
+    cast(sched_arr_time // 100 * 60 + sched_arr_time % 100 as bigint) as sched_arr_min,
+    cast(distance as bigint) as distance_miles
 from schedule
 where known_on <= score_date and {{ in_build_range('score_date') }}

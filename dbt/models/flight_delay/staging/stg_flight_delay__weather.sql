@@ -8,7 +8,7 @@ select
     event_date,
     known_on,
     origin,
-    cast(hour as integer) as hour,
+    cast(hour as bigint) as hour,
     {{ exact('temp') }} as temp_f,
     {{ exact('dewp') }} as dewpoint_f,
     {{ exact('humid') }} as humidity_pct,
