@@ -109,7 +109,9 @@ def _explain(error: exc.StatementError, label: str) -> NightscoreError:
     if busy or state.startswith(_TRANSIENT_STATES) or getattr(error, "connection_invalidated", False):
         return DatabaseUnavailable(f"running {label}", _name(error, state), "try again when the database answers")
     quotes_values = state.startswith(("22", "23"))
-    reason = _name(error, state) + ("" if quotes_values else f": {str(error.orig or error).splitlines()[0]}")
+    reason = _name(error, state) + (
+        "" if quotes_values else f": {str(error.orig or error).splitlines()[0].partition(' (Background')[0]}"
+    )
     return SourceMalformed(f"running {label}", reason, "repair the query in the spec")
 
 

@@ -76,7 +76,7 @@ def test_shuffled_rows_give_an_equal_night(sources: dict[str, Source], tmp_path:
     assert_frame_equal(again.partitions[NIGHT], extract(source, [NIGHT], ROOT, {}).partitions[NIGHT])
 
 
-def test_a_year_of_flights_is_read_in_seconds(sources: dict[str, Source]) -> None:
+def test_a_quarter_of_flights_is_read_in_seconds(sources: dict[str, Source]) -> None:
     extract(sources["schedule"], [NIGHT], ROOT, {})
     begun = time.perf_counter()
     extract(sources["schedule"], NIGHTS, ROOT, {})
@@ -132,7 +132,7 @@ def test_postgres_rows_are_streamed_typed_and_put_into_nights(environ: dict[str,
         None,
     )
     assert_frame_equal(extract(orders(), nights[1:], ROOT, environ).partitions[nights[1]], got.partitions[nights[1]])
-    assert make_url(environ["ORDERS_URL"]).password not in got.origin[0].split("@")[0].split(":")[2:]
+    assert str(make_url(environ["ORDERS_URL"]).password) not in got.origin[0]
 
 
 def test_postgres_refusals_name_the_reason_and_quote_no_value(environ: dict[str, str]) -> None:

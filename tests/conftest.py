@@ -1,4 +1,4 @@
-"""Real services for integration tests: one embedded PostgreSQL a session, one fresh database a workspace."""
+"""Real services for tests: one embedded PostgreSQL a session, one fresh database a workspace, a shop to score."""
 
 import os
 import shutil
@@ -17,6 +17,7 @@ from nightscore.lake.objects import ObjectStore
 from nightscore.lake.partitions import Lake
 from nightscore.lake.workspace import Workspace
 from nightscore.settings import Settings
+from tests.shop import make_shop
 
 NOW = datetime(2013, 4, 1, 7, 0, tzinfo=UTC)
 
@@ -55,5 +56,16 @@ def workspace(server: Server, database_name: str, tmp_path: Path) -> Iterator[Wo
     engine = open_catalog(database)
     settings = Settings(home=tmp_path / "home")
     clock = FixedClock(NOW)
+    yield Workspace(settings, clock, database, engine, Lake(ObjectStore(settings.lake_path), engine, clock))
+    engine.dispose()
+
+
+@pytest.fixture
+def shop(server: Server, database_name: str, tmp_path: Path) -> Iterator[Workspace]:
+    """The shop's project (tests/shop.py) with twelve days of visits, as a deployment of its own."""
+    database = Database(server.url(database_name), server.reader_url(database_name), "")
+    engine = open_catalog(database)
+    settings = Settings(root=make_shop(tmp_path / "shop", days=12), home=tmp_path / "home")
+    clock = FixedClock(datetime(2024, 3, 10, 2, 0, tzinfo=UTC))
     yield Workspace(settings, clock, database, engine, Lake(ObjectStore(settings.lake_path), engine, clock))
     engine.dispose()
