@@ -4,6 +4,7 @@ A file of its own a run, so nothing locks; external access is shut but for the l
 Added here: how partitions appear to SQL. Not here: the SQL.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -31,7 +32,7 @@ def open_scratch(workspace: Workspace, inputs: Inputs) -> Iterator[tuple[Path, A
     settings = workspace.settings
     parent = settings.home_path / "scratch"
     parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=parent, prefix="features-") as folder:
+    with TemporaryDirectory(dir=parent, prefix=f"{os.getpid()}-") as folder:
         path = Path(folder) / "scratch.duckdb"
         connection = duckdb.connect(str(path))
         try:

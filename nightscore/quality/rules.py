@@ -64,12 +64,17 @@ class Rules:
 
 
 def source_rules(pipeline: Pipeline, name: str) -> Rules:
-    """The rules for the rows of source `name` as delivered; judged, they are the clean dataset."""
+    """The rules for the rows of source `name` as delivered; judged, they are the clean dataset.
+
+    A repeated key is set aside unless the spec says otherwise.
+    """
     source = pipeline.sources[name]
     schema = {column.name: _COLUMN_TYPES[column.type] for column in source.columns}
+    declared = any(isinstance(one, Unique) and set(one.columns) == set(source.key) for one in source.expectations)
+    implied = () if declared else (Unique(type="unique", columns=source.key, severity="quarantine"),)
     return Rules(
         clean_dataset(pipeline.name, name), schema | {UNREADABLE: pl.String()}, source.key,
-        source.expectations, source.empty, source.max_quarantine_share,
+        (*implied, *source.expectations), source.empty, source.max_quarantine_share,
     )  # fmt: skip
 
 

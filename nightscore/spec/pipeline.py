@@ -3,7 +3,7 @@
 Added here: a rule that spans sections (each finding carries its own location). Not here: rules of one section.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Annotated
 from zoneinfo import available_timezones
@@ -11,6 +11,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, Field
 
 from nightscore.spec.base import Name, SpecModel, Task
+from nightscore.spec.expectations import Expectation
 from nightscore.spec.serving import Decision, Publish, Replay, Schedule
 from nightscore.spec.sources import Source
 from nightscore.spec.training import Features, Label, Training
@@ -109,10 +110,21 @@ def _check_sources(spec: Pipeline) -> Iterator[Finding]:
                 yield ("sources", name, "key"), key, f"one of the columns {', '.join(columns)}"
         if source.cadence == "daily" and source.event_date is None:
             yield ("sources", name, "event_date"), "nothing", "the column or SQL that gives a row's event date"
+        types = {column.name: column.type for column in source.columns}
         for at, expectation in enumerate(source.expectations):
-            for column in _columns_of(expectation):
-                if column not in columns:
-                    yield ("sources", name, "expectations", at), column, f"one of the columns {', '.join(columns)}"
+            for found, expected in _unfit(expectation, types):
+                yield ("sources", name, "expectations", at), found, expected
+
+
+def _unfit(expectation: Expectation, types: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """What an expectation asks of columns that are not there, or that are of another type (None: of any)."""
+    needed = {"between": ("integer", "float"), "matches": ("string",), "in_set": ("string", "integer", "boolean")}
+    for column in _columns_of(expectation):
+        fitting = needed.get(expectation.type, ())
+        if column not in types:
+            yield column, f"one of the columns {', '.join(types)}"
+        elif fitting and types[column] not in (None, *fitting):
+            yield f"{expectation.type} on {column}, which is {types[column]}", f"a column of type {' or '.join(fitting)}"
 
 
 def _columns_of(expectation: object) -> tuple[str, ...]:
@@ -127,11 +139,11 @@ def _check_features(spec: Pipeline) -> Iterator[Finding]:
             yield ("features", "columns", at, "name"), name, "a feature; this column is the label"
         if names.index(name) != at:
             yield ("features", "columns", at, "name"), f"{name} again", "each feature once"
-    known = {*names, *spec.entity.key, "score_date"}
+    features = {column.name: "string" if column.type == "category" else column.type for column in spec.features.columns}
+    known: dict[str, str | None] = {**dict.fromkeys(("score_date", *spec.entity.key)), **features}
     for at, expectation in enumerate(spec.features.expectations):
-        for column in _columns_of(expectation):
-            if column not in known:
-                yield ("features", "expectations", at), column, "a feature or a key column"
+        for found, expected in _unfit(expectation, known):
+            yield ("features", "expectations", at), found, expected
     for at, column in enumerate(spec.publish.columns):
         if column not in known or column in spec.entity.key:
             yield ("publish", "columns", at), column, "a feature that is not a key column"
