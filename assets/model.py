@@ -45,7 +45,8 @@ def _specs(pipeline: Pipeline) -> list[dg.AssetSpec]:
     return [
         dg.AssetSpec(
             key_of(pipeline, "training_set"), deps=deps, kinds={"parquet"},
-            description=f"The mature score dates of the last {pipeline.training.window_days} days, with labels", **shared,
+            description=f"The mature score dates of the last {pipeline.training.window_days} days, with labels",
+            **shared,
         ),
         dg.AssetSpec(
             key_of(pipeline, "model"), deps=[key_of(pipeline, "training_set")], kinds={algorithm},

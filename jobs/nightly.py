@@ -1,44 +1,46 @@
 """The nightly job of a pipeline, from sources to published, and its schedule in the pipeline's time zone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from nightscore.clock import replay_date
 from nightscore.spec.pipeline import Pipeline
 from orchestration.partitions import partitions_of
 
 
-def build_nightly_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
-    """Sources, clean, features, predictions and published of one night or a range."""
-    return dg.define_asset_job(
+def build_nightly_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition]) -> dg.Definitions:
+    """Sources, clean, features, predictions and published of one night or a range, with the schedule of that."""
+    job = dg.define_asset_job(
         f"{pipeline.name}_nightly", selection=dg.AssetSelection.assets(*assets),
         description=f"Score and publish a night: {pipeline.description}", executor_def=dg.in_process_executor,
         tags={"nightscore/pipeline": pipeline.name},
     )  # fmt: skip
+    return dg.Definitions(jobs=[job], schedules=[_build_schedule(pipeline, job.name)])
 
 
-def build_history_job(pipeline: Pipeline, assets: list[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
+def build_history_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition]) -> dg.Definitions:
     """Sources, clean and features only: what training needs of past nights."""
-    return dg.define_asset_job(
+    job = dg.define_asset_job(
         f"{pipeline.name}_history", selection=dg.AssetSelection.assets(*assets),
         description="Sources, clean data, features and labels of past nights, without scoring them",
         executor_def=dg.in_process_executor, tags={"nightscore/pipeline": pipeline.name},
     )  # fmt: skip
+    return dg.Definitions(jobs=[job])
 
 
-def build_schedule(pipeline: Pipeline, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    """Tonight's run; a replayed pipeline scores the business date that stands for tonight."""
+def _build_schedule(pipeline: Pipeline, job_name: str) -> dg.ScheduleDefinition:
+    timezone = pipeline.score_dates.timezone
 
     @dg.schedule(
-        name=f"{pipeline.name}_schedule", job=job, cron_schedule=pipeline.schedule.cron,
-        execution_timezone=pipeline.score_dates.timezone, default_status=dg.DefaultScheduleStatus.RUNNING,
+        name=f"{pipeline.name}_schedule", job_name=job_name, cron_schedule=pipeline.schedule.cron,
+        execution_timezone=timezone, default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=_describe_schedule(pipeline),
     )  # fmt: skip
     def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        wall = context.scheduled_execution_time.astimezone(ZoneInfo(pipeline.score_dates.timezone)).date()
+        wall = context.scheduled_execution_time.astimezone(ZoneInfo(timezone)).date()
         night = night_for(pipeline, wall)
         if partitions_of(pipeline).has_partition_key(night.isoformat(), context.scheduled_execution_time):
             yield dg.RunRequest(run_key=f"{pipeline.name}:{wall}", partition_key=night.isoformat())
@@ -46,6 +48,12 @@ def build_schedule(pipeline: Pipeline, job: UnresolvedAssetJobDefinition) -> dg.
             yield dg.SkipReason(f"{night} is not one of the score dates of {pipeline.name}")
 
     return schedule
+
+
+def _describe_schedule(pipeline: Pipeline) -> str:
+    if pipeline.replay is None:
+        return "Scores and publishes the night that begins"
+    return f"Replays past nights: {pipeline.replay.wall} stands for {pipeline.replay.business}"
 
 
 def night_for(pipeline: Pipeline, wall: date) -> date:

@@ -1,15 +1,15 @@
 """The training job of a pipeline: training set and model version for one night."""
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from nightscore.spec.pipeline import Pipeline
 
 
-def build_training_job(pipeline: Pipeline, model: dg.AssetsDefinition) -> UnresolvedAssetJobDefinition:
+def build_training_job(pipeline: Pipeline, model: dg.AssetsDefinition) -> dg.Definitions:
     """Train a version; `as_of` in the run configuration says for which night."""
-    return dg.define_asset_job(
+    job = dg.define_asset_job(
         f"{pipeline.name}_train", selection=dg.AssetSelection.assets(model),
         description="Fit, evaluate and register a model version", executor_def=dg.in_process_executor,
         tags={"nightscore/pipeline": pipeline.name},
     )  # fmt: skip
+    return dg.Definitions(jobs=[job])

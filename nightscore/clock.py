@@ -22,6 +22,7 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
+        """The machine's current instant."""
         return datetime.now(UTC)
 
 
@@ -32,6 +33,7 @@ class FixedClock:
     instant: datetime
 
     def now(self) -> datetime:
+        """The instant at which it stands."""
         return self.instant.astimezone(UTC)
 
 

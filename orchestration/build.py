@@ -10,12 +10,11 @@ import dagster as dg
 
 from assets.clean import build_clean
 from assets.features import build_features
-from assets.marts import build_marts
 from assets.model import build_model
 from assets.predictions import build_predictions
 from assets.published import build_published
 from assets.sources import build_source
-from jobs.nightly import build_history_job, build_nightly_job, build_schedule
+from jobs.nightly import build_history_job, build_nightly_job
 from jobs.training import build_training_job
 from nightscore.spec.pipeline import Pipeline
 from orchestration.resources import Engine
@@ -24,20 +23,30 @@ from sensors.run_failures import unexplained_failures
 
 def build_definitions(pipelines: Mapping[str, Pipeline], manifest: Path) -> dg.Definitions:
     """The definitions of all pipelines and of the marts over them."""
+    # Importing dagster-dbt takes as long as the rest of the definitions, and one pipeline's runs do without it.
+    from assets.marts import build_marts
+
     parts = [_build_pipeline(pipeline) for pipeline in pipelines.values()]
-    marts = build_marts(list(pipelines.values()), manifest)
-    shared = dg.Definitions(assets=[marts], resources={"engine": Engine()}, sensors=[unexplained_failures])
-    return dg.Definitions.merge(*parts, shared)
+    marts = dg.Definitions(assets=[build_marts(list(pipelines.values()), manifest)], sensors=[unexplained_failures])
+    return dg.Definitions.merge(*parts, marts, _shared())
+
+
+def build_pipeline_definitions(pipeline: Pipeline) -> dg.Definitions:
+    """The definitions of one pipeline alone: all that its own jobs need."""
+    return dg.Definitions.merge(_build_pipeline(pipeline), _shared())
+
+
+def _shared() -> dg.Definitions:
+    return dg.Definitions(resources={"engine": Engine()})
 
 
 def _build_pipeline(pipeline: Pipeline) -> dg.Definitions:
     inputs = [make(pipeline, name) for name in pipeline.sources for make in (build_source, build_clean)]
     features, model = build_features(pipeline), build_model(pipeline)
     outputs = [build_predictions(pipeline), build_published(pipeline)]
-    nightly = build_nightly_job(pipeline, [*inputs, features, *outputs])
-    history = build_history_job(pipeline, [*inputs, features])
-    return dg.Definitions(
-        assets=[*inputs, features, model, *outputs],
-        jobs=[nightly, history, build_training_job(pipeline, model)],
-        schedules=[build_schedule(pipeline, nightly)],
+    return dg.Definitions.merge(
+        dg.Definitions(assets=[*inputs, features, model, *outputs]),
+        build_nightly_job(pipeline, [*inputs, features, *outputs]),
+        build_history_job(pipeline, [*inputs, features]),
+        build_training_job(pipeline, model),
     )

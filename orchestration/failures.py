@@ -12,12 +12,14 @@ from typing import Any
 import dagster as dg
 
 from nightscore.catalog.nights import record_night
-from nightscore.errors import ContractViolation, NightscoreError, Transient
+from nightscore.errors import ContractViolation, GateBlocked, NightscoreError, Transient
 from nightscore.lake.outcomes import NightOutcome
 from nightscore.lake.workspace import Workspace
 
 RETRIES = 3
 SECONDS_BETWEEN_RETRIES = 10
+EXIT_CODE = "exit_code"
+"""Metadata of a failed step: what the command line exits with."""
 Event = dg.MaterializeResult | dg.AssetCheckResult | dg.AssetObservation
 
 
@@ -51,7 +53,7 @@ def record_failure(
 
 def _failure(error: NightscoreError) -> dg.Failure:
     metadata = {"attempted": error.attempted, "found": "\n".join(error.found), "remedy": error.remedy}
-    return dg.Failure(str(error), metadata=metadata, allow_retries=False)
+    return dg.Failure(str(error), metadata=metadata | {EXIT_CODE: error.exit_code}, allow_retries=False)
 
 
 def report(
@@ -70,7 +72,10 @@ def report(
         for one in good:
             context.log_event(dg.AssetMaterialization(key, partition=one.night.isoformat(), metadata=_metadata(one)))
         reasons = [f"{one.night}: {'; '.join(one.reasons)}" for one in gated]
-        raise dg.Failure(f"{key.to_user_string()} is held back: {' | '.join(reasons)}", allow_retries=False)
+        raise dg.Failure(
+            f"{key.to_user_string()} is held back: {' | '.join(reasons)}",
+            metadata={EXIT_CODE: GateBlocked.exit_code}, allow_retries=False,
+        )  # fmt: skip
     for one in good:
         _record(context, key, one, one.night.isoformat() in wanted)
     yield dg.MaterializeResult(asset_key=key)

@@ -65,7 +65,20 @@ def open_catalog(database: Database) -> sa.Engine:
             "check NIGHTSCORE_DATABASE_URL and that the server runs (`nightscore db status`)",
         ) from error
     migrate(engine)
+    sa.event.listen(engine, "handle_error", _name_lost_connections)
     return engine
+
+
+def _name_lost_connections(context: sa.engine.ExceptionContext) -> None:
+    error = context.sqlalchemy_exception
+    if isinstance(error, sa.exc.OperationalError) and not context.is_pre_ping:
+        raise database_unavailable("Asking the catalog", error.orig or error) from error
+
+
+def database_unavailable(attempted: str, said: object) -> DatabaseUnavailable:
+    """What the driver said, as an error of ours; the transaction it broke is rolled back."""
+    lines = str(said).strip().splitlines() or [type(said).__name__]
+    return DatabaseUnavailable(attempted, lines[0], "run it again when the database answers (`nightscore db status`)")
 
 
 def _require_major(connection: sa.Connection) -> None:

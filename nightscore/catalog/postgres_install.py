@@ -69,7 +69,7 @@ def run_as(user: SystemUser | None, command: list[str], output: IO[bytes] | int)
     The bare environment keeps PG* variables from bending the server, and our secrets out of it.
     """
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return subprocess.run(  # noqa: S603 - our own commands, no shell
+    return subprocess.run(
         command,
         user=user.uid if user else None,
         group=user.gid if user else None,

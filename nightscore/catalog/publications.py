@@ -66,17 +66,11 @@ def find_receipt(connection: sa.Connection, pipeline: str, night: date, fingerpr
     return None if row is None else Receipt(**row)
 
 
-def receipt_of_predictions(connection: sa.Connection, pipeline: str, night: date, predictions_id: int) -> Receipt:
-    """The newest receipt of one version of a night's predictions; committed together with it, so it is there."""
-    query = (
-        sa.select(receipt)
-        .where(
-            receipt.c.pipeline == pipeline, receipt.c.score_date == night, receipt.c.predictions_id == predictions_id
-        )
-        .order_by(receipt.c.receipt_id.desc())
-        .limit(1)
-    )
-    return Receipt(**connection.execute(query).mappings().one())
+def require_receipt(connection: sa.Connection, pipeline: str, night: date, fingerprint: str) -> Receipt:
+    """The receipt of a night's current predictions; committed together with them, so it is there."""
+    found = find_receipt(connection, pipeline, night, fingerprint)
+    assert found is not None
+    return found
 
 
 def current_publications(
@@ -105,13 +99,14 @@ def latest_publication(connection: sa.Connection, pipeline: str) -> Publication 
     return None if row is None else Publication(**row)
 
 
-def insert_publication(connection: sa.Connection, values: Mapping[str, Any]) -> Publication:
-    """Append the next revision of a night; it is not readable until its pointer moves.
+def lock_night(connection: sa.Connection, pipeline: str, night: date) -> None:
+    """Publishers of one night take turns until the transaction ends, so revisions never collide."""
+    name = f"publication:{pipeline}:{night}"
+    connection.execute(sa.text("select pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
 
-    The caller's transaction holds a lock on the night, so revisions never collide.
-    """
-    night = f"publication:{values['pipeline']}:{values['score_date']}"
-    connection.execute(sa.text("select pg_advisory_xact_lock(hashtext(:night))"), {"night": night})
+
+def insert_publication(connection: sa.Connection, values: Mapping[str, Any]) -> Publication:
+    """Append the next revision of a night that the caller has locked; it is not readable until its pointer moves."""
     newest = sa.select(sa.func.coalesce(sa.func.max(publication.c.revision), 0) + 1).where(
         publication.c.pipeline == values["pipeline"], publication.c.score_date == values["score_date"]
     )

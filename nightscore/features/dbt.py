@@ -45,8 +45,10 @@ def run_dbt(
     """
     from dbt.cli.main import dbtRunner
 
-    with _TURN, _environment({"DO_NOT_TRACK": "1", **environment}):
+    # Parsed before the environment is set: a scratch path of each run would make dbt parse the project anew each time.
+    with _TURN, _environment({"DO_NOT_TRACK": "1"}):
         manifest = _manifest(settings, target)
+    with _TURN, _environment({"DO_NOT_TRACK": "1", **environment}):
         arguments = [*command, "--vars", json.dumps(dict(variables), default=str), *_base(settings, target)]
         result = dbtRunner(manifest=manifest).invoke(arguments)
         _reset_adapters()

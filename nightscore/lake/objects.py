@@ -61,7 +61,8 @@ class ObjectStore:
 
     def put_directory(self, entries: Mapping[str, str]) -> StoredObject:
         """Store a DVC directory object that names objects: relative path to MD5. Nothing is copied."""
-        missing = sorted(f"{path}: object {md5} is not in the lake" for path, md5 in entries.items() if not self.has(md5))
+        absent = sorted((path, md5) for path, md5 in entries.items() if not self.has(md5))
+        missing = [f"{path}: object {md5} is not in the lake" for path, md5 in absent]
         if missing:
             raise ObjectMissing("Storing a directory object", missing, "store the files first, or restore them")
         content = directory_bytes(entries)

@@ -49,7 +49,7 @@ def mart_columns(pipeline: Pipeline, schema: pl.Schema) -> list[MartColumn]:
 
 def _descriptions(pipeline: Pipeline) -> dict[str, str]:
     score = "probability of the label being 1" if pipeline.task == "binary" else "predicted value of the label"
-    keys = {name: f"key of the {pipeline.entity.name}" for name in pipeline.entity.key}
+    keys = dict.fromkeys(pipeline.entity.key, f"key of the {pipeline.entity.name}")
     columns = [column for source in pipeline.sources.values() for column in source.columns]
     return {
         **keys,

@@ -9,8 +9,9 @@ from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
-from psycopg import Connection, sql
+from psycopg import Connection, OperationalError, sql
 
+from nightscore.catalog.connect import database_unavailable
 from nightscore.catalog.nights import record_night
 from nightscore.catalog.partitions import PartitionVersion
 from nightscore.catalog.publications import (
@@ -18,8 +19,9 @@ from nightscore.catalog.publications import (
     Receipt,
     current_publications,
     insert_publication,
+    lock_night,
     move_publication,
-    receipt_of_predictions,
+    require_receipt,
 )
 from nightscore.errors import AccountingError, DatabaseUnavailable
 from nightscore.lake.outcomes import NightOutcome, timed_step
@@ -60,16 +62,16 @@ def _publish_night(
 ) -> NightOutcome:  # fmt: skip
     night = version.score_date
     with workspace.engine.connect() as connection:
-        receipt = receipt_of_predictions(connection, pipeline.name, night, version.version_id)
+        receipt = require_receipt(connection, pipeline.name, night, version.fingerprint)
     current = standing.get(night)
     if current is not None and current.content_md5 == version.md5:
         _record_published(workspace, current, run_id)
         return _outcome(current, "reused")
     try:
         made = _load_and_point(workspace, pipeline, version, receipt, run_id, actor)
-    except sa.exc.OperationalError as error:
+    except (OperationalError, DatabaseUnavailable) as error:
         made = _read_back(workspace, version, receipt, error)
-    return _outcome(made, "made")
+    return _outcome(made, "made" if made.run_id == run_id else "reused")
 
 
 def _load_and_point(
@@ -82,11 +84,22 @@ def _load_and_point(
         "kind": "night", "run_id": run_id, "published_at": now,
     }  # fmt: skip
     with workspace.engine.begin() as connection:
+        lock_night(connection, pipeline.name, version.score_date)
+        standing = _standing(connection, receipt, version)
+        if standing is not None:
+            return standing
         made = insert_publication(connection, values)
         _load(connection, workspace, pipeline, version, receipt, made)
         move_publication(connection, made, actor, "nightly publication", now)
         record_night(connection, made.pipeline, made.score_date, "published", _publication_line(made), run_id, now)
     return made
+
+
+def _standing(connection: sa.Connection, receipt: Receipt, version: PartitionVersion) -> Publication | None:
+    """What readers see of the night, if it is this very content."""
+    night = version.score_date
+    current = current_publications(connection, receipt.pipeline, night, night).get(night)
+    return current if current is not None and current.content_md5 == version.md5 else None
 
 
 def _load(
@@ -145,22 +158,16 @@ def _constrain_and_attach(
 
 
 def _read_back(
-    workspace: Workspace, version: PartitionVersion, receipt: Receipt, error: sa.exc.OperationalError
+    workspace: Workspace, version: PartitionVersion, receipt: Receipt, error: OperationalError | DatabaseUnavailable
 ) -> Publication:
     """After a lost connection nobody knows whether the commit happened; the catalog does."""
-    try:
-        with workspace.engine.connect() as connection:
-            night = version.score_date
-            current = current_publications(connection, receipt.pipeline, night, night).get(night)
-    except sa.exc.OperationalError:
-        current = None
-    if current is not None and current.content_md5 == version.md5:
-        return current
-    raise DatabaseUnavailable(
-        f"Publishing {receipt.pipeline} {version.score_date}",
-        str(error.orig).strip().splitlines()[0],
-        "nothing was published; run the night again when the database answers",
-    ) from error
+    attempted = f"Publishing {receipt.pipeline} {version.score_date}"
+    with workspace.engine.connect() as connection:
+        standing = _standing(connection, receipt, version)
+    if standing is None:
+        said = error.found[0] if isinstance(error, DatabaseUnavailable) else error
+        raise database_unavailable(attempted, said) from error
+    return standing
 
 
 def _record_published(workspace: Workspace, current: Publication, run_id: str) -> None:

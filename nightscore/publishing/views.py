@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
-from psycopg import Connection, sql
+from psycopg import Connection, OperationalError, sql
 
+from nightscore.catalog.connect import database_unavailable
 from nightscore.catalog.facts import read_fact, write_fact
 from nightscore.lake.workspace import Workspace
 from nightscore.publishing.mart import MartColumn
@@ -20,6 +21,7 @@ from nightscore.publishing.marts import build_marts, marts_hash
 from nightscore.spec.pipeline import Pipeline
 
 READER = "bi_reader"
+LOCK_TIMEOUT = "2s"
 SHAPE = 1
 """Raise when the SQL of the views below changes, so that deployments rebuild them."""
 
@@ -28,26 +30,47 @@ def ensure_views(
     workspace: Workspace, pipeline: Pipeline, columns: list[MartColumn],
     ensure_table: Callable[[sa.Connection], None],
 ) -> bool:  # fmt: skip
-    """Make table, views, comments and grants in the declared shape; False when they are so already."""
-    wanted, fact = _shape_hash(workspace, pipeline, columns), f"mart:{pipeline.name}"
+    """Make table, views, comments and grants in the declared shape; False when they are so already.
+
+    Raises DatabaseUnavailable when open readers do not let the shape change soon.
+    """
+    shape, marts = _shape_hash(pipeline, columns), marts_hash(workspace)
     with workspace.engine.connect() as connection:
-        if read_fact(connection, fact) == wanted:
-            return False
+        same_shape = read_fact(connection, f"mart:{pipeline.name}") == shape
+        same_marts = read_fact(connection, "marts") == marts
+    if not same_shape:
+        try:
+            _change_shape(workspace, pipeline, columns, ensure_table)
+        except OperationalError as error:
+            raise database_unavailable(f"Changing the views of {pipeline.name}", error) from error
+        _remember(workspace, f"mart:{pipeline.name}", shape)
+    if not same_marts:
+        build_marts(workspace)
+        _remember(workspace, "marts", marts)
+    return not (same_shape and same_marts)
+
+
+def _change_shape(
+    workspace: Workspace, pipeline: Pipeline, columns: list[MartColumn],
+    ensure_table: Callable[[sa.Connection], None],
+) -> None:  # fmt: skip
     with workspace.engine.begin() as connection:
         connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('nightscore:views'))"))
+        # While we wait for a view that an open transaction has read, its new readers would wait behind us.
+        connection.execute(sa.text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))
         ensure_table(connection)
         _make_reader(connection)
         _make_views(connection, pipeline, columns)
-    build_marts(workspace)
+
+
+def _remember(workspace: Workspace, name: str, value: str) -> None:
     with workspace.engine.begin() as connection:
-        write_fact(connection, fact, wanted, workspace.clock.now())
-    return True
+        write_fact(connection, name, value, workspace.clock.now())
 
 
-def _shape_hash(workspace: Workspace, pipeline: Pipeline, columns: list[MartColumn]) -> str:
+def _shape_hash(pipeline: Pipeline, columns: list[MartColumn]) -> str:
     shape = [SHAPE, pipeline.description, pipeline.publish.description, [vars(column) for column in columns]]
-    content = json.dumps([*shape, marts_hash(workspace)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
 def _make_reader(connection: sa.Connection) -> None:

@@ -70,10 +70,12 @@ def train_version(workspace: Workspace, pipeline: Pipeline, as_of: date, purpose
     with workspace.engine.connect() as connection:
         known = version_of_recipe(connection, pipeline.name, recipe)
     if known is not None:
+        _crown_first(workspace, known)
         return Registration(known, training_set, is_new=False)
     with timed_step(workspace, pipeline.name, "model", [as_of], run_id) as log:
         trained = train(training_set.frame, pipeline)
         version = _register(workspace, pipeline, trained, training_set, recipe, purpose, run_id)
+        _crown_first(workspace, version)
         log.outcomes.append(NightOutcome(f"{pipeline.name}.model", as_of, "made", rows))
     return Registration(version, training_set, is_new=True)
 
@@ -95,6 +97,9 @@ def _register(
     capsule_md5, identity = _store_capsule(workspace, pipeline, trained, context)
     with workspace.engine.begin() as connection:
         number = next_version(connection, pipeline.name)
+        made_meanwhile = version_of_recipe(connection, pipeline.name, recipe)
+        if made_meanwhile is not None:
+            return made_meanwhile
         version = ModelVersion(
             pipeline.name, number, capsule_md5, identity.manifest_sha256, identity.function_sha256, recipe, snapshot,
             pipeline.training.algorithm.type, pipeline.task, training_set.as_of, parent, "registered",
@@ -102,10 +107,16 @@ def _register(
             workspace.clock.now(),
         )  # fmt: skip
         insert_version(connection, version)
-    open_capsule(workspace, version)
-    if parent is None:
-        make_champion(workspace, version, "nightscore", "the first version of the pipeline")
     return version
+
+
+def _crown_first(workspace: Workspace, version: ModelVersion) -> None:
+    """Try the capsule, and make it champion where there is none; also of a run that died before it could."""
+    open_capsule(workspace, version)
+    with workspace.engine.connect() as connection:
+        holder = alias_holder(connection, version.pipeline, CHAMPION)
+    if holder is None:
+        make_champion(workspace, version, "nightscore", "the first version of the pipeline")
 
 
 def _snapshot(workspace: Workspace, training_set: TrainingSet) -> str:
@@ -145,7 +156,7 @@ def _commit(root: Path) -> str | None:
     """The commit of the checkout, with `-dirty` when files differ; None outside of one."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)  # noqa: S603
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     except OSError:
         return None
     return said.stdout.strip() or None

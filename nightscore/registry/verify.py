@@ -72,7 +72,7 @@ def _difference(path: Path, expected: FileEntry) -> Iterator[str]:
 def _probe(folder: Path, timeout_s: float) -> None:
     command = [sys.executable, "-P", "-m", "nightscore.registry.load_probe", str(folder.resolve())]
     try:
-        child = subprocess.run(  # noqa: S603 (no shell; this interpreter, our own module)
+        child = subprocess.run(
             command, env=_probe_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             errors="replace", timeout=timeout_s, check=False,
         )  # fmt: skip

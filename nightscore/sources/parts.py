@@ -52,6 +52,10 @@ def check_columns(part: Part, source: Source) -> None:
     """Raise SourceMalformed with every declared column that `part` lacks, and the likeliest new names."""
     needed = [column.source_name or column.name for column in source.columns if column.sql is None]
     missing = [name for name in needed if name not in part.frame.columns]
+    if missing and len(missing) == len(needed) and any(name[:1].isdigit() for name in part.frame.columns):
+        # The first row's values stand for names then, and values never reach a message.
+        found, remedy = f"no column is named {', '.join(needed)}; is the header missing?", "repair the source"
+        raise SourceMalformed(f"reading {part.label}", found, remedy)
     if missing:
         spare = [name for name in part.frame.columns if name not in needed]
         raise SourceMalformed(

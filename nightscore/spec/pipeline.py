@@ -3,14 +3,14 @@
 Added here: a rule that spans sections (each finding carries its own location). Not here: rules of one section.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Annotated
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field
 
-from nightscore.spec.base import Name, SpecModel, Task
+from nightscore.spec.base import CalendarDate, Name, SpecModel, Task
 from nightscore.spec.expectations import Expectation
 from nightscore.spec.serving import Decision, Publish, Replay, Schedule
 from nightscore.spec.sources import Source
@@ -34,8 +34,8 @@ class Entity(SpecModel):
 class ScoreDates(SpecModel):
     """The nights that exist: local calendar dates, first and (for closed data) last."""
 
-    start: date
-    end: date | None = None
+    start: CalendarDate
+    end: CalendarDate | None = None
     timezone: Annotated[str, AfterValidator(_known_timezone)]
 
 
@@ -82,20 +82,31 @@ Finding = tuple[Location, str, str]
 
 
 def check_sections(spec: Pipeline) -> list[Finding]:
-    """Every contradiction between sections of `spec`, all at once."""
-    return [*_check_dates(spec), *_check_sources(spec), *_check_features(spec), *_check_decision(spec)]
+    """Every contradiction between sections of `spec`, all at once.
+
+    A spec that was salvaged from a file with mistakes may lack sections; rules about those are left out.
+    """
+    there = set(vars(spec))
+    return [finding for check, needed in CHECKS if needed <= there for finding in check(spec)]
+
+
+def _check_owner(spec: Pipeline) -> Iterator[Finding]:
+    if "@" not in spec.owner and not spec.owner.startswith("team:"):
+        yield ("owner",), spec.owner, "an e-mail address or team:name"
 
 
 def _check_dates(spec: Pipeline) -> Iterator[Finding]:
-    dates, training = spec.score_dates, spec.training
+    dates = spec.score_dates
     if dates.end is not None and dates.end < dates.start:
         yield ("score_dates", "end"), str(dates.end), f"a date on or after start {dates.start}"
-    if training.holdout_days >= training.window_days:
-        yield ("training", "holdout_days"), str(training.holdout_days), f"fewer than window_days {training.window_days}"
     if spec.replay is not None and not dates.start <= spec.replay.business <= (dates.end or date.max):
         yield ("replay", "business"), str(spec.replay.business), "a date within score_dates"
-    if "@" not in spec.owner and not spec.owner.startswith("team:"):
-        yield ("owner",), spec.owner, "an e-mail address or team:name"
+
+
+def _check_training(spec: Pipeline) -> Iterator[Finding]:
+    training = spec.training
+    if training.holdout_days >= training.window_days:
+        yield ("training", "holdout_days"), str(training.holdout_days), f"fewer than window_days {training.window_days}"
 
 
 def _check_sources(spec: Pipeline) -> Iterator[Finding]:
@@ -124,7 +135,8 @@ def _unfit(expectation: Expectation, types: Mapping[str, str | None]) -> Iterato
         if column not in types:
             yield column, f"one of the columns {', '.join(types)}"
         elif fitting and types[column] not in (None, *fitting):
-            yield f"{expectation.type} on {column}, which is {types[column]}", f"a column of type {' or '.join(fitting)}"
+            found = f"{expectation.type} on {column}, which is {types[column]}"
+            yield found, f"a column of type {' or '.join(fitting)}"
 
 
 def _columns_of(expectation: object) -> tuple[str, ...]:
@@ -135,8 +147,6 @@ def _columns_of(expectation: object) -> tuple[str, ...]:
 def _check_features(spec: Pipeline) -> Iterator[Finding]:
     names = list(spec.feature_names)
     for at, name in enumerate(names):
-        if name == spec.label.column:
-            yield ("features", "columns", at, "name"), name, "a feature; this column is the label"
         if names.index(name) != at:
             yield ("features", "columns", at, "name"), f"{name} again", "each feature once"
     features = {column.name: "string" if column.type == "category" else column.type for column in spec.features.columns}
@@ -144,9 +154,15 @@ def _check_features(spec: Pipeline) -> Iterator[Finding]:
     for at, expectation in enumerate(spec.features.expectations):
         for found, expected in _unfit(expectation, known):
             yield ("features", "expectations", at), found, expected
-    for at, column in enumerate(spec.publish.columns):
-        if column not in known or column in spec.entity.key:
-            yield ("publish", "columns", at), column, "a feature that is not a key column"
+    for at, carried in enumerate(spec.publish.columns):
+        if carried not in features or carried in spec.entity.key:
+            yield ("publish", "columns", at), carried, "a feature that is not a key column"
+
+
+def _check_label(spec: Pipeline) -> Iterator[Finding]:
+    for at, name in enumerate(spec.feature_names):
+        if name == spec.label.column:
+            yield ("features", "columns", at, "name"), name, "a feature; this column is the label"
 
 
 def _check_decision(spec: Pipeline) -> Iterator[Finding]:
@@ -157,3 +173,15 @@ def _check_decision(spec: Pipeline) -> Iterator[Finding]:
     rule = spec.decision.rule
     if spec.task == "binary" and rule.type == "threshold" and not 0 <= rule.value <= 1:
         yield ("decision", "rule", "value"), str(rule.value), "a probability in [0, 1] for a binary task"
+
+
+CHECKS: tuple[tuple[Callable[[Pipeline], Iterator[Finding]], frozenset[str]], ...] = (
+    (_check_owner, frozenset({"owner"})),
+    (_check_dates, frozenset({"score_dates"})),
+    (_check_training, frozenset({"training"})),
+    (_check_sources, frozenset({"sources"})),
+    (_check_features, frozenset({"features", "entity"})),
+    (_check_label, frozenset({"features", "label"})),
+    (_check_decision, frozenset({"decision", "task"})),
+)
+"""Each rule between sections, with the sections it needs."""

@@ -3,12 +3,11 @@
 Added here: a rule between the score and its reader. Not here: how the table is written (`nightscore/publishing`).
 """
 
-from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from nightscore.spec.base import Name, SpecModel
+from nightscore.spec.base import CalendarDate, Name, SpecModel
 from nightscore.spec.expectations import Expectation
 
 
@@ -61,5 +60,5 @@ class Schedule(SpecModel):
 class Replay(SpecModel):
     """On wall date `wall` the night of `business` is scored, and so on day by day."""
 
-    wall: date
-    business: date
+    wall: CalendarDate
+    business: CalendarDate

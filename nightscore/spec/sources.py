@@ -5,12 +5,11 @@ point-in-time structural: a night can only bind partitions up to itself.
 Added here: a new kind of source. Not here: how a source is read (`nightscore/sources`).
 """
 
-from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nightscore.spec.base import ColumnType, Name, SpecModel
+from nightscore.spec.base import CalendarDate, ColumnType, Name, SpecModel
 from nightscore.spec.expectations import Expectation
 
 
@@ -37,12 +36,15 @@ class SourceBase(SpecModel):
         default="daily", description="daily: the rows of one event date; snapshot: the whole table, as it is that night"
     )
     event_date: str | None = Field(
-        default=None, description="DuckDB SQL over the source's columns (text in CSV files) that gives a row's event date"
+        default=None,
+        description="DuckDB SQL over the source's columns (text in CSV files) that gives a row's event date",
     )
     known_after_days: int = Field(
         default=0, ge=0, le=366, description="days from the event date to the night that knows the row"
     )
-    first_date: date | None = Field(default=None, description="first event date the source has; earlier ones are empty")
+    first_date: CalendarDate | None = Field(
+        default=None, description="first event date the source has; earlier ones are empty"
+    )
     empty: Literal["allow", "block"] = Field(default="block", description="what a night without rows means")
     max_quarantine_share: float = Field(default=0.01, ge=0, le=1, description="above it the night is blocked")
     late_days: int = Field(default=0, ge=0, le=366, description="nights re-read for late corrections")

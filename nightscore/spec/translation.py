@@ -4,7 +4,7 @@ Added here: words for an error type of pydantic, or the reason why a key is refu
 Not here: rules between sections (`pipeline.py`), faults of notation (`yaml_nodes.py`).
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -101,7 +101,7 @@ def _tags(error: ErrorDetails) -> str:
 _WORDS: dict[str, Words] = {
     "missing": lambda error: "this key",
     "literal_error": lambda error: str(_context(error, "expected")),
-    "string_pattern_mismatch": lambda error: _PATTERNS.get(_context(error, "pattern"), f"text like {_context(error, 'pattern')}"),
+    "string_pattern_mismatch": lambda error: _PATTERNS[_context(error, "pattern")],
     "string_type": _text,
     "string_too_short": _characters("min_length", "at least"),
     "string_too_long": _characters("max_length", "at most"),
@@ -119,7 +119,6 @@ _WORDS: dict[str, Words] = {
     "greater_than_equal": _bound("ge", ">="),
     "less_than": _bound("lt", "<"),
     "less_than_equal": _bound("le", "<="),
-    "union_tag_invalid": _tags,
     "value_error": lambda error: str(_context(error, "error")).removeprefix("expected "),
 }
 
@@ -152,7 +151,7 @@ def _translate_one(error: ErrorDetails) -> Finding:
         return (*where, "type"), show(_context(error, "tag")), _tags(error)
     if kind == "union_tag_not_found":
         return (*where, "type"), "nothing", f"one of {', '.join(map(repr, _tags_at(error['loc'])))}"
-    return where, show(error["input"]), _WORDS.get(kind, lambda error: error["msg"])(error)
+    return where, show(error["input"]), _WORDS[kind](error) if kind in _WORDS else error["msg"]
 
 
 def _unknown_key(value: object) -> str:
@@ -174,25 +173,27 @@ def _describe(owner: type[SpecModel] | None, key: str) -> str:
 
 def locate(loc: Location) -> tuple[Location, type[SpecModel] | None]:
     """The path in the YAML of a pydantic location (no union tags or labels), and the model that has its last key."""
-    kind: Any = Pipeline
     where: list[str | int] = []
-    owner: type[SpecModel] | None = None
+    owner: Any = None
+    kind: Any = Pipeline
     for step in loc:
         members = _members(kind)
-        if len(members) > 1:
-            kind = next((member for member in members if step in _literals(member)), None)
-            continue
-        inside = _inside(members[0], step) if members else None
-        if inside is None and not _is_model(members):
-            break
-        owner = members[0] if _is_model(members) else None
-        where.append(step)
-        kind = inside
+        kind = _inside(members, step)
+        if len(members) == 1 and (kind is not None or _is_model(members[0])):
+            where.append(step)
+            owner = members[0] if _is_model(members[0]) else None
     return tuple(where), owner
 
 
-def _is_model(members: Collection[Any]) -> bool:
-    return any(isinstance(member, type) and issubclass(member, SpecModel) for member in members)
+def _tags_at(loc: Location) -> list[str]:
+    kind: Any = Pipeline
+    for step in loc:
+        kind = _inside(_members(kind), step)
+    return [tag for member in _members(kind) for tag in _literals(member)]
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, SpecModel)
 
 
 def _members(kind: Any) -> list[Any]:
@@ -206,25 +207,16 @@ def _members(kind: Any) -> list[Any]:
 
 def _literals(member: Any) -> tuple[Any, ...]:
     """The tags that choose `member` of a union of models."""
-    return get_args(member.model_fields["type"].annotation) if _is_model([member]) else ()
+    return get_args(member.model_fields["type"].annotation) if _is_model(member) else ()
 
 
-def _inside(kind: Any, step: str | int) -> Any:
-    if _is_model([kind]):
-        known = kind.model_fields.get(step)
-        return known.annotation if known else None
-    arguments = get_args(kind)
+def _inside(members: list[Any], step: str | int) -> Any:
+    """The type that `step` leads to: a key, an index, or the tag of one of several members; None for no type."""
+    if len(members) != 1:
+        return next((member for member in members if step in _literals(member)), None)
+    kind, arguments = members[0], get_args(members[0])
+    if _is_model(kind):
+        return kind.model_fields[step].annotation if step in kind.model_fields else None
     if get_origin(kind) is tuple:
         return arguments[0] if isinstance(step, int) else None
     return arguments[1] if get_origin(kind) is dict else None
-
-
-def _tags_at(loc: Location) -> list[str]:
-    kind: Any = Pipeline
-    for step in loc:
-        members = _members(kind)
-        if len(members) > 1:
-            kind = next((member for member in members if step in _literals(member)), None)
-        else:
-            kind = _inside(members[0], step)
-    return [tag for member in _members(kind) for tag in _literals(member)]

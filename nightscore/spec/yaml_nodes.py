@@ -56,7 +56,7 @@ class Document:
         return self.lines.get(where, 1)
 
 
-class _Abandoned(Exception):
+class _AbandonedError(Exception):
     """The rest of the text cannot be read; the fault is already noted."""
 
 
@@ -93,7 +93,7 @@ def read_yaml(text: str) -> Document:
     try:
         reader.read_document()
         reader.document.whole = True
-    except _Abandoned:
+    except _AbandonedError:
         pass
     except yaml.YAMLError as error:
         reader.document.faults.append(_syntax_fault(error, text))
@@ -136,7 +136,7 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 if () in self.document.lines:
                     self._fault(event, (), "a second document", "one document a file")
-                    raise _Abandoned
+                    raise _AbandonedError
                 root = next(events)
                 self.document.lines[()] = _line(root)
                 self.document.data = self._value(root, events, ())
@@ -150,19 +150,20 @@ class _Reader:
             return self._scalar(event, where)
         if len(where) >= MAX_DEPTH:
             self._fault(event, where[:4], "nesting too deep to read", f"at most {MAX_DEPTH} levels")
-            raise _Abandoned
+            raise _AbandonedError
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(events, where)
         return self._mapping(events, where) if isinstance(event, yaml.MappingStartEvent) else None
 
     def _refuse_sharing(self, event: yaml.Event, where: Location) -> None:
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if isinstance(event, yaml.AliasEvent):
-            self._fault(event, where, f"the alias *{shorten(event.anchor)}", "the value written out")
+            self._fault(event, where, f"the alias *{shorten(str(anchor))}", "the value written out")
             self.document.holes.add(where)
-        elif getattr(event, "anchor", None) is not None:
-            self._fault(event, where, f"the anchor &{shorten(event.anchor)}", "a value without an anchor")
-        if getattr(event, "tag", None) is not None:
-            self._fault(event, where, f"the tag {shorten(event.tag)}", "a value without a tag")
+        elif anchor is not None:
+            self._fault(event, where, f"the anchor &{shorten(anchor)}", "a value without an anchor")
+        if tag is not None:
+            self._fault(event, where, f"the tag {shorten(tag)}", "a value without a tag")
             self.document.holes.add(where)
 
     def _scalar(self, event: yaml.ScalarEvent, where: Location) -> object:
@@ -211,4 +212,4 @@ class _Reader:
 
 
 def _line(event: yaml.Event) -> int:
-    return int(event.start_mark.line) + 1
+    return int(event.start_mark.line) + 1 if event.start_mark else 1

@@ -1,4 +1,4 @@
-"""What commands share of a deployment: specs, Dagster's instance and definitions.
+"""What commands share of a deployment: Dagster's instance and where it keeps its state.
 
 Imported inside commands, since it imports Dagster. Added here: another thing that commands share.
 """
@@ -10,10 +10,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from nightscore.catalog.connect import Database
-from nightscore.errors import SpecError
 from nightscore.settings import Settings
-from nightscore.spec.loader import find_dbt_models, load_spec
-from nightscore.spec.pipeline import Pipeline
 
 DAGSTER_YAML = """\
 # Written by nightscore at each start; changes are lost.
@@ -38,14 +35,7 @@ retention:
     purge_after_days: 30
 """
 
-
-def find_pipeline(settings: Settings, name: str) -> Pipeline:
-    """The spec of one pipeline, checked with its SQL; SpecError lists the pipelines that exist."""
-    path = settings.pipelines_path / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in settings.pipelines_path.glob("*.yaml"))) or "none"
-        raise SpecError(f"Finding pipeline {name}", f"there is no {path}; pipelines are: {known}", "check the name")
-    return load_spec(path, find_dbt_models(settings.dbt_path, name))
+STATEMENT_TIMEOUT_MILLISECONDS = 60_000
 
 
 def prepare_dagster_home(settings: Settings, database: Database) -> Path:
@@ -68,7 +58,10 @@ def open_instance(settings: Settings, database: Database) -> dg.DagsterInstance:
     """Dagster's instance; runs of commands appear in the UI because they are recorded here."""
     home = prepare_dagster_home(settings, database)
     ensure_database(database.dagster_url)
-    return dg.DagsterInstance.from_config(str(home))
+    instance = dg.DagsterInstance.from_config(str(home))
+    # Keeps connections open between events, as the webserver does; a connection each costs most of a range's events.
+    instance.optimize_for_webserver(STATEMENT_TIMEOUT_MILLISECONDS, pool_recycle=3600, max_overflow=20)
+    return instance
 
 
 def ensure_database(url: str) -> None:
@@ -83,10 +76,3 @@ def ensure_database(url: str) -> None:
         # Dagster keeps no state that matters, so its events need not wait for the disk one by one.
         connection.execute(sa.text(f'alter database "{target.database}" set synchronous_commit = off'))
     server.dispose()
-
-
-def load_definitions() -> dg.Definitions:
-    """All definitions of the deployment, as the code location loads them."""
-    from orchestration.definitions import defs
-
-    return defs()

@@ -8,12 +8,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+from nightscore.settings import Settings
 from orchestration.cli.output import JSON_OPTION, print_json, print_table
-
-if TYPE_CHECKING:
-    from nightscore.settings import Settings
 
 FREE_BYTES_NEEDED = 2 << 30
 CLOCK_SKEW_SECONDS = 60.0
@@ -32,7 +30,6 @@ class Finding:
 def doctor(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
     """Check Python, disk, database, lake, dbt, specs and clock; says the remedy of whatever is wrong."""
     from nightscore.errors import NightscoreError
-    from nightscore.settings import Settings
 
     settings, findings = Settings(), []
     for check in CHECKS:
@@ -48,14 +45,14 @@ def doctor(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
     raise SystemExit(0 if all(one.well for one in findings) else 2)
 
 
-def check_python(_: "Settings") -> Finding:
+def check_python(_: Settings) -> Finding:
     """Python is one that the lock file was made for."""
     version = sys.version_info
     well = (3, 11) <= version < (3, 14)
     return Finding("python", well, f"Python {version.major}.{version.minor}.{version.micro}", "use Python 3.11 to 3.13")
 
 
-def check_disk(settings: "Settings") -> Finding:
+def check_disk(settings: Settings) -> Finding:
     """There is room for tonight."""
     settings.home_path.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(settings.home_path).free
@@ -63,7 +60,7 @@ def check_disk(settings: "Settings") -> Finding:
     return Finding("disk", free >= FREE_BYTES_NEEDED, found, "free at least 2 GiB, or set NIGHTSCORE_HOME elsewhere")
 
 
-def check_database(settings: "Settings") -> Finding:
+def check_database(settings: Settings) -> Finding:
     """The database answers and is migrated."""
     from nightscore.catalog.connect import find_database, open_catalog
 
@@ -74,7 +71,7 @@ def check_database(settings: "Settings") -> Finding:
     return Finding("database", True, f"PostgreSQL {version}, {kind}, catalog migrated")
 
 
-def check_lake(settings: "Settings") -> Finding:
+def check_lake(settings: Settings) -> Finding:
     """Every object that the catalog points at is there; bytes are verified whenever they are read."""
     import sqlalchemy as sa
 
@@ -92,7 +89,7 @@ def check_lake(settings: "Settings") -> Finding:
     return Finding("lake", not missing, found, "restore the missing objects from a backup of the lake")
 
 
-def check_dbt(settings: "Settings") -> Finding:
+def check_dbt(settings: Settings) -> Finding:
     """The dbt project parses for both targets."""
     from nightscore.features.dbt import load_manifest
 
@@ -100,7 +97,7 @@ def check_dbt(settings: "Settings") -> Finding:
     return Finding("dbt", True, f"parses: {models[0]} feature nodes, {models[1]} mart nodes")
 
 
-def check_specs(settings: "Settings") -> Finding:
+def check_specs(settings: Settings) -> Finding:
     """Every spec is valid."""
     from nightscore.spec.loader import load_specs
 
@@ -108,7 +105,7 @@ def check_specs(settings: "Settings") -> Finding:
     return Finding("specs", bool(names), f"valid: {', '.join(names) or 'none'}", "write pipelines/<name>.yaml")
 
 
-def check_clock(settings: "Settings") -> Finding:
+def check_clock(settings: Settings) -> Finding:
     """This machine's clock agrees with the database's."""
     from nightscore.lake.workspace import open_workspace
 
@@ -119,6 +116,6 @@ def check_clock(settings: "Settings") -> Finding:
     return Finding("clock", skew < CLOCK_SKEW_SECONDS, found, "synchronise the clocks")
 
 
-CHECKS: tuple[Callable[["Settings"], Finding], ...] = (
+CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     check_python, check_disk, check_database, check_lake, check_dbt, check_specs, check_clock,
 )  # fmt: skip

@@ -13,23 +13,30 @@ from typing import Any
 import dagster as dg
 
 from nightscore.catalog.nights import record_unexplained_failure
+from nightscore.errors import NightscoreError
 from nightscore.lake.workspace import Workspace
+from orchestration.failures import EXIT_CODE
 from orchestration.partitions import NIGHTS_PER_RUN
 
 PROCESS_TAG = "nightscore/process"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # The engine logs its own steps; Dagster's events are in its UI.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
+UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.CANCELING,
+]  # fmt: skip
+UNEXPECTED = NightscoreError.exit_code
 
 
 @dataclass(frozen=True)
 class Launched:
-    """One run: its id, whether all of it succeeded, and the message of the step that did not."""
+    """One run: its id, and the message and exit code of the step that failed, if one did."""
 
     run_id: str
     success: bool
-    message: str
+    message: str = ""
+    exit_code: int = 0
 
 
 def run_nights(
@@ -55,7 +62,7 @@ def run_job(
         instance=instance, raise_on_error=False, run_config=(config or {}) | QUIET, partition_key=partition,
         tags={**tags, PROCESS_TAG: process_identity(os.getpid())},
     )  # fmt: skip
-    return Launched(result.run_id, result.success, "" if result.success else _failure_message(result))
+    return Launched(result.run_id, True) if result.success else _explain(result)
 
 
 def _partition_tags(nights: Sequence[date]) -> dict[str, str]:
@@ -64,13 +71,15 @@ def _partition_tags(nights: Sequence[date]) -> dict[str, str]:
     return {RANGE_START: nights[0].isoformat(), RANGE_END: nights[-1].isoformat()}
 
 
-def _failure_message(result: dg.ExecuteInProcessResult) -> str:
+def _explain(result: dg.ExecuteInProcessResult) -> Launched:
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    messages = []
-    for failure in failures:
-        said = failure.user_failure_data.description if failure.user_failure_data else None
-        messages.append(said or (failure.error.to_string() if failure.error else "a step failed"))
-    return "\n".join(messages) or "the run failed before its first step"
+    told = [one.user_failure_data for one in failures if one.user_failure_data is not None]
+    if told:
+        codes = [int(str(one.metadata[EXIT_CODE].value)) for one in told if EXIT_CODE in one.metadata]
+        message = "\n".join(one.description or "a step failed" for one in told)
+        return Launched(result.run_id, False, message, codes[0] if codes else UNEXPECTED)
+    traces = [one.error.to_string() for one in failures if one.error is not None]
+    return Launched(result.run_id, False, "\n".join(traces) or "the run failed before its first step", UNEXPECTED)
 
 
 def reconcile_dead_runs(instance: dg.DagsterInstance, workspace: Workspace) -> list[str]:

@@ -13,19 +13,20 @@ import dagster as dg
 
 from jobs.nightly import night_for
 from nightscore.catalog.models import alias_holder, list_versions
-from nightscore.catalog.nights import night_status
 from nightscore.catalog.publications import latest_publication
 from nightscore.clock import local_date
-from nightscore.errors import ContractViolation, Permanent, SpecError, Transient
+from nightscore.errors import SpecError
 from nightscore.lake.workspace import Workspace, open_workspace
 from nightscore.reports.night import read_night
 from nightscore.settings import Settings
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.windows import nights_between
-from orchestration.cli.deployment import find_pipeline, load_definitions, open_instance
+from orchestration.build import build_pipeline_definitions
+from orchestration.cli.deployment import open_instance
 from orchestration.cli.launch import Launched, reconcile_dead_runs, run_job, run_nights
 from orchestration.cli.night_tables import print_model, print_night
 from orchestration.cli.output import print_json
+from orchestration.cli.specs import find_pipeline
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def open_session(name: str) -> Session:
     instance = open_instance(settings, workspace.database)
     for run_id in reconcile_dead_runs(instance, workspace):
         sys.stderr.write(f"run {run_id} was left unfinished by a process that is gone; marked as failed\n")
-    return Session(workspace, pipeline, load_definitions(), instance)
+    return Session(workspace, pipeline, build_pipeline_definitions(pipeline), instance)
 
 
 def choose_nights(
@@ -102,7 +103,7 @@ def run_and_report(name: str, choose: Callable[[Workspace, Pipeline], list[date]
         print_json(report.as_json())
     else:
         print_night(session.workspace, session.pipeline, report, len(nights), perf_counter() - begun)
-    return _exit_code(session, nights, launched)
+    return _exit_code(launched)
 
 
 def bootstrap(session: Session, first: date) -> list[Launched]:
@@ -146,7 +147,7 @@ def train_and_report(name: str, as_of: date | None, purpose: str, as_json: bool)
     if all(one.success for one in launched):
         launched.append(_train(session, chosen, purpose))
     if not launched[-1].success:
-        return _exit_code(session, [chosen], launched)
+        return _exit_code(launched)
     with session.workspace.engine.connect() as connection:
         version = max(list_versions(connection, name), key=lambda one: (one.as_of == chosen, one.version))
     if as_json:
@@ -156,14 +157,8 @@ def train_and_report(name: str, as_of: date | None, purpose: str, as_json: bool)
     return 0
 
 
-def _exit_code(session: Session, nights: Sequence[date], launched: Sequence[Launched]) -> int:
+def _exit_code(launched: Sequence[Launched]) -> int:
     failed = [one for one in launched if not one.success]
-    if not failed:
-        return 0
-    sys.stderr.write(f"{failed[0].message}\n")
-    with session.workspace.engine.connect() as connection:
-        found = [night_status(connection, session.pipeline.name, night) for night in nights]
-    statuses = {one.status for one in found if one is not None and one.run_id == failed[0].run_id}
-    if "gated" in statuses:
-        return ContractViolation.exit_code
-    return Permanent.exit_code if "failed" in statuses else Transient.exit_code
+    for one in failed:
+        sys.stderr.write(f"{one.message}\n")
+    return failed[0].exit_code if failed else 0

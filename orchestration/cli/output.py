@@ -20,7 +20,10 @@ JSON_OPTION = typer.Option("--json", help="Print JSON on stdout instead of table
 def configure_logging(verbose: bool) -> None:
     """Steps on stderr, one line each; other libraries only warn unless `verbose`."""
     level = logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    # Great Expectations lowers its own loggers' level, so the handler has the last word.
+    handler.setLevel(level)
+    logging.basicConfig(level=level, handlers=[handler], format="%(levelname)s %(name)s: %(message)s", force=True)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

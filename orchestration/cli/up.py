@@ -8,9 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+CODE_LOCATION = Path(__file__).resolve().parents[2] / "workspace.yaml"
+SECONDS_TO_STOP = 20
 
 
 def up(
@@ -29,7 +34,7 @@ def up(
     database = open_workspace(settings).database
     open_instance(settings, database).dispose()
     chosen = _free_port(host, port)
-    workspace = ["-w", str(settings.root / "workspace.yaml")]
+    workspace = ["-w", str(CODE_LOCATION)]
     commands = [
         [sys.executable, "-m", "dagster_webserver", "-h", host, "-p", str(chosen), *workspace],
         [sys.executable, "-m", "dagster._daemon", "run", *workspace],
@@ -50,19 +55,31 @@ def _free_port(host: str, first: int) -> int:
 
 def _run_together(commands: list[list[str]]) -> int:
     """Run all until one ends or we are told to stop, then stop the rest; returns the first exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    # Said for Ctrl-C too: a shell starts background commands with it ignored.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _interrupt)
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    running = [subprocess.Popen(command, env=environment) for command in commands]
+    # Sessions of their own: Ctrl-C in a terminal reaches them once, through us.
+    running = [subprocess.Popen(command, env=environment, start_new_session=True) for command in commands]
     try:
-        ended = os.wait()
-        return os.waitstatus_to_exitcode(ended[1])
+        while all(process.poll() is None for process in running):
+            time.sleep(0.2)
+        return next(process.returncode for process in running if process.returncode is not None)
     except KeyboardInterrupt:
         return 0
     finally:
-        for process in running:
-            process.send_signal(signal.SIGINT)
-        for process in running:
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        _stop(running)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop(running: list[subprocess.Popen[bytes]]) -> None:
+    for process in running:
+        process.send_signal(signal.SIGINT)
+    for process in running:
+        try:
+            process.wait(timeout=SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()

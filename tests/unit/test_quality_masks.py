@@ -1,7 +1,7 @@
 """Which rows offend, and the rules a pipeline implies, without Great Expectations."""
 
-from datetime import date
 import math
+from datetime import date
 from typing import Any
 
 import polars as pl
