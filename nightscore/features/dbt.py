@@ -145,5 +145,5 @@ def _sentence(node: RanNode) -> str:
 
 def _failure(command: Sequence[str], found: Sequence[str]) -> FeatureBuildFailed:
     return FeatureBuildFailed(
-        f"dbt {command[0]}", found, "correct the SQL under dbt/; `nightscore validate` compiles it without running"
+        f"dbt {command[0]}", found, "correct the SQL under dbt/, or the data that its tests found"
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from psycopg import Connection, OperationalError, sql
+from pydantic import SecretStr
 
 from nightscore.catalog.connect import database_unavailable
 from nightscore.catalog.facts import read_fact, write_fact
@@ -59,7 +60,7 @@ def _change_shape(
         # While we wait for a view that an open transaction has read, its new readers would wait behind us.
         connection.execute(sa.text(f"set local lock_timeout = '{LOCK_TIMEOUT}'"))
         ensure_table(connection)
-        _make_reader(connection)
+        _make_reader(connection, workspace.settings.reader_password)
         _make_views(connection, pipeline, columns)
 
 
@@ -73,13 +74,17 @@ def _shape_hash(pipeline: Pipeline, columns: list[MartColumn]) -> str:
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
-def _make_reader(connection: sa.Connection) -> None:
+def _make_reader(connection: sa.Connection, password: SecretStr | None) -> None:
     exists = connection.scalar(sa.text("select 1 from pg_roles where rolname = :role"), {"role": READER})
     if not exists:
         connection.execute(sa.text(f"create role {READER} login"))
         connection.execute(sa.text(f"alter role {READER} set default_transaction_read_only = on"))
         connection.execute(sa.text(f"alter role {READER} set statement_timeout = '5min'"))
         connection.execute(sa.text(f"alter role {READER} set idle_in_transaction_session_timeout = '10min'"))
+    if password is not None:
+        raw: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        secret = sql.Literal(password.get_secret_value())
+        raw.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(READER), secret))
     connection.execute(sa.text(f"grant usage on schema bi to {READER}"))
     connection.execute(sa.text(f"revoke all on schema mart, nightscore from {READER}"))
 

@@ -5,6 +5,7 @@ dates stay text. Anchors, aliases, merge keys, tags, repeated keys, keys that ar
 Added here: a rule of notation. Not here: what a spec may say (`pipeline.py`), pydantic's errors (`translation.py`).
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ from nightscore.spec.pipeline import Location
 
 MAX_DEPTH = 20
 MAX_SHOWN = 60
+_REFUSED_KEY = "?"
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
-_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]*([eE][-+][0-9]{1,2})?")
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})\.[0-9]*([eE][-+][0-9]{1,3})?")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}")
 _CREDENTIALS = re.compile(r"://[^/@\s]*@")
@@ -120,7 +122,7 @@ def resolve_scalar(text: str, quoted: bool) -> object:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
         return int(text)
-    return float(text) if _DECIMAL.fullmatch(text) else text
+    return float(text) if _DECIMAL.fullmatch(text) and math.isfinite(float(text)) else text
 
 
 class _Reader:
@@ -142,7 +144,7 @@ class _Reader:
                 self.document.data = self._value(root, events, ())
 
     def _fault(self, event: yaml.Event, where: Location, found: str, expected: str) -> None:
-        self.document.faults.append(Fault(_line(event), where, found, expected))
+        self.document.faults.append(Fault(_line(event), _nameable(where), found, expected))
 
     def _value(self, event: yaml.Event, events: Iterator[yaml.Event], where: Location) -> object:
         self._refuse_sharing(event, where)
@@ -159,17 +161,17 @@ class _Reader:
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if isinstance(event, yaml.AliasEvent):
             self._fault(event, where, f"the alias *{shorten(str(anchor))}", "the value written out")
-            self.document.holes.add(where)
+            self.document.holes.add(_nameable(where))
         elif anchor is not None:
             self._fault(event, where, f"the anchor &{shorten(anchor)}", "a value without an anchor")
         if tag is not None:
             self._fault(event, where, f"the tag {shorten(tag)}", "a value without a tag")
-            self.document.holes.add(where)
+            self.document.holes.add(_nameable(where))
 
     def _scalar(self, event: yaml.ScalarEvent, where: Location) -> object:
         if _NOT_TEXT.search(event.value):
             self._fault(event, where, "a control character or half a surrogate pair", "printable text")
-            self.document.holes.add(where)
+            self.document.holes.add(_nameable(where))
             return None
         return resolve_scalar(event.value, quoted=event.style is not None)
 
@@ -186,7 +188,7 @@ class _Reader:
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             key = self._mapping_key(event, events, where)
             if key is None:
-                self._value(next(events), events, (*where, "?"))
+                self._value(next(events), events, (*where, _REFUSED_KEY))
                 continue
             inside = (*where, key)
             if key in entries:
@@ -198,7 +200,7 @@ class _Reader:
 
     def _mapping_key(self, event: yaml.Event, events: Iterator[yaml.Event], where: Location) -> str | None:
         """The key, or None when it is not one a spec may use (and is noted as a fault)."""
-        key = self._value(event, events, where)
+        key = self._value(event, events, (*where, _REFUSED_KEY))
         plain = isinstance(event, yaml.ScalarEvent) and event.style is None
         if plain and key == "<<":
             self._fault(event, where, "the merge key <<", "every key written out")
@@ -209,6 +211,10 @@ class _Reader:
         else:
             self._fault(event, where, f"{show(key)} as a key", "a text key")
         return None
+
+
+def _nameable(where: Location) -> Location:
+    return where[: where.index(_REFUSED_KEY)] if _REFUSED_KEY in where else where
 
 
 def _line(event: yaml.Event) -> int:
