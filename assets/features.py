@@ -15,7 +15,8 @@ from orchestration.resources import Engine
 def build_features(pipeline: Pipeline) -> dg.AssetsDefinition:
     """The assets `features` and `labels`, made together."""
     keys = {"features": key_of(pipeline, "features"), "labels": key_of(pipeline, "labels")}
-    checks = [dg.AssetCheckSpec("gate", asset=key, blocking=True) for key in keys.values()]
+    about = "complete, unique, typed as declared, plausible in size"
+    checks = [dg.AssetCheckSpec("gate", asset=key, blocking=True, description=about) for key in keys.values()]
 
     @dg.multi_asset(
         name=f"{pipeline.name}__features", specs=_specs(pipeline), check_specs=checks, backfill_policy=POLICY

@@ -5,8 +5,7 @@ from datetime import date
 import dagster as dg
 
 from nightscore.catalog.nights import record_unexplained_failure
-from nightscore.lake.workspace import open_workspace
-from nightscore.settings import Settings
+from orchestration.resources import Engine
 
 PIPELINE_TAG = "nightscore/pipeline"
 
@@ -23,7 +22,7 @@ def unexplained_failures(context: dg.RunFailureSensorContext) -> None:
     if pipeline is None or not (first or single):
         return
     last = run.tags.get("dagster/asset_partition_range_end")
-    workspace = open_workspace(Settings())
+    workspace = Engine().workspace()
     nights = (date.fromisoformat(first or single or ""), date.fromisoformat(last or single or ""))
     record_unexplained_failure(workspace.engine, pipeline, nights, run.run_id, context.failure_event.message or "",
                                workspace.clock.now())  # fmt: skip

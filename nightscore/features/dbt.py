@@ -19,7 +19,7 @@ from nightscore.settings import Settings
 
 # dbt keeps global state (flags, adapters), so invocations take turns, and so do changes of the environment.
 _TURN = threading.RLock()
-_MANIFESTS: dict[tuple[str, str, str], Any] = {}
+_MANIFESTS: dict[tuple[str, str, str, str], Any] = {}
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ def run_dbt(
     """
     from dbt.cli.main import dbtRunner
 
-    # Parsed before the environment is set: a scratch path of each run would make dbt parse the project anew each time.
-    with _TURN, _environment({"DO_NOT_TRACK": "1"}):
+    # Parsed without the scratch path, which differs in each run and would make dbt parse the project anew each time.
+    lasting = {name: value for name, value in environment.items() if name != "NIGHTSCORE_SCRATCH"}
+    with _TURN, _environment({"DO_NOT_TRACK": "1", **lasting}):
         manifest = _manifest(settings, target)
     with _TURN, _environment({"DO_NOT_TRACK": "1", **environment}):
         arguments = [*command, "--vars", json.dumps(dict(variables), default=str), *_base(settings, target)]
@@ -92,7 +93,9 @@ def dbt_files_hash(settings: Settings, models: str) -> str:
 def _manifest(settings: Settings, target: str) -> Any:
     from dbt.cli.main import dbtRunner
 
-    known = (str(settings.home_path), target, _project_hash(settings))
+    # A manifest names the database of its sources.
+    database = os.environ.get("NIGHTSCORE_PG_DBNAME", "")
+    known = (str(settings.home_path), target, database, _project_hash(settings))
     if known not in _MANIFESTS:
         parsed = dbtRunner().invoke(["parse", *_base(settings, target)])
         if not parsed.success:

@@ -7,7 +7,9 @@ import sys
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
+from nightscore.errors import NightscoreError, SettingsError
 from orchestration.cli import database, doctor, models, nights, specs, up
 
 EPILOG = (
@@ -42,10 +44,18 @@ def common(
 
 def main() -> None:
     """Run the command line; errors of the engine are shown whole, without a traceback."""
-    from nightscore.errors import NightscoreError
-
     try:
         app()
     except NightscoreError as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(error.exit_code) from None
+        failed = error
+    except ValidationError as error:
+        failed = _settings_error(error)
+    sys.stderr.write(f"{failed}\n")
+    raise SystemExit(failed.exit_code)
+
+
+def _settings_error(error: ValidationError) -> NightscoreError:
+    if error.title != "Settings":
+        raise error
+    found = [f"NIGHTSCORE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+    return SettingsError("Reading the settings", found, "correct these environment variables")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestration.cli.output import JSON_OPTION, print_json, print_table
+from orchestration.cli.specs import require_pipeline_name
 
 app = typer.Typer(help="Model versions: list them, show one.", no_args_is_help=True)
 AsJson = Annotated[bool, JSON_OPTION]
@@ -22,7 +23,10 @@ def list_models(
     from nightscore.lake.workspace import open_workspace
     from nightscore.settings import Settings
 
-    with open_workspace(Settings()).engine.connect() as connection:
+    settings = Settings()
+    if pipeline is not None:
+        require_pipeline_name(settings, pipeline)
+    with open_workspace(settings).engine.connect() as connection:
         versions = list_versions(connection, pipeline)
         champions = {name: alias_holder(connection, name, "champion") for name in {one.pipeline for one in versions}}
     if as_json:

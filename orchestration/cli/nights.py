@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestration.cli.output import JSON_OPTION, print_json, print_table
+from orchestration.cli.specs import require_pipeline_name
 
 PipelineName = Annotated[str, typer.Argument(help="Name of a pipeline, as in pipelines/<name>.yaml.")]
 AsJson = Annotated[bool, JSON_OPTION]
@@ -63,6 +64,8 @@ def status(
     from nightscore.settings import Settings
 
     settings = Settings()
+    if pipeline is not None:
+        require_pipeline_name(settings, pipeline)
     names = [pipeline] if pipeline else sorted(path.stem for path in settings.pipelines_path.glob("*.yaml"))
     found = read_status(open_workspace(settings).engine, names, nights)
     if as_json:

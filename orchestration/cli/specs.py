@@ -1,4 +1,4 @@
-"""`nightscore validate` and `schema`: the spec as a person and as an editor check it.
+"""`nightscore validate` and `schema`: the spec as a person and as an editor check it; and specs by name.
 
 Added here: a command about specs. Not here: a rule of the spec.
 """
@@ -9,12 +9,31 @@ from typing import Annotated
 
 import typer
 
+from nightscore.errors import SpecError
+from nightscore.settings import Settings
+from nightscore.spec.pipeline import Pipeline
+
+
+def find_pipeline(settings: Settings, name: str) -> Pipeline:
+    """The spec of one pipeline, checked with its SQL; SpecError lists the pipelines that exist."""
+    from nightscore.spec.loader import find_dbt_models, load_spec
+
+    require_pipeline_name(settings, name)
+    return load_spec(settings.pipelines_path / f"{name}.yaml", find_dbt_models(settings.dbt_path, name))
+
+
+def require_pipeline_name(settings: Settings, name: str) -> None:
+    """Nothing when there is such a pipeline, else a SpecError that lists those there are."""
+    known = sorted(path.stem for path in settings.pipelines_path.glob("*.yaml"))
+    if name not in known:
+        found = f"there is no {settings.pipelines_path / name}.yaml; pipelines are: {', '.join(known) or 'none'}"
+        raise SpecError(f"Finding pipeline {name}", found, "check the name")
+
 
 def validate(
     file: Annotated[Path | None, typer.Argument(help="One spec; every spec under pipelines/ when absent.")] = None,
 ) -> None:
     """Check specs against the schema, themselves and the SQL they name; every finding at once."""
-    from nightscore.settings import Settings
     from nightscore.spec.loader import find_dbt_models, load_spec, load_specs
 
     settings = Settings()

@@ -3,9 +3,10 @@
 from datetime import date, timedelta
 from pathlib import Path
 
-import dbt_harness as harness
 import polars as pl
 import pytest
+
+from tests.integration import dbt_harness as harness
 
 NIGHT = date(2013, 3, 1)
 NIGHTS = [NIGHT + timedelta(days=offset) for offset in range(3)]
