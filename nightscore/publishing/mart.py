@@ -53,7 +53,8 @@ def _descriptions(pipeline: Pipeline) -> dict[str, str]:
     columns = [column for source in pipeline.sources.values() for column in source.columns]
     return {
         **keys,
-        **{column.name: column.description for column in columns if column.name in pipeline.entity.key},
+        **{name: f"feature {name}, as the night knew it" for name in pipeline.feature_names},
+        **{column.name: column.description for column in columns if column.description},
         **{column.name: column.description for column in pipeline.features.columns if column.description},
         "score": f"{score}, as the model gave it ({pipeline.label.description or pipeline.label.column})",
         "probability": "calibrated probability; equal to the score while the version has no calibration",

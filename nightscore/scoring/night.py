@@ -5,6 +5,7 @@ the decisions (`decide.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -111,7 +112,9 @@ def _commit(
             record_receipt(connection, receipt | {"predictions_id": predictions_id, "run_id": run_id, "made_at": now})
         committed = [made]
     record_accounts(workspace, [account_of(admission)], run_id)
-    return outcome_of(admission, committed)
+    outcome = outcome_of(admission, committed)
+    made_by = {"model": champion.name, "features_md5": features.md5, "fingerprint": recipe}
+    return replace(outcome, facts={**made_by, **outcome.facts})
 
 
 def _receipt(

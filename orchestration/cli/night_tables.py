@@ -3,6 +3,9 @@
 Added here: another table of a night. Not here: the facts (`nightscore/reports/night.py`).
 """
 
+import os
+import shutil
+import sys
 from collections import defaultdict
 
 from nightscore.catalog.models import ModelVersion
@@ -87,5 +90,12 @@ def _print_outcome(workspace: Workspace, pipeline: Pipeline, report: NightReport
         console.print("Readers see nothing yet.")
     console.print()
     console.print("Look at it:")
-    console.print(f'  psql "$(nightscore db url)" -c "select * from bi.{pipeline.name}_latest order by rank limit 5"')
-    console.print("  nightscore up      the Dagster UI, with every asset, check and run")
+    command = _own_command()
+    query = f"select * from bi.{pipeline.name}_latest order by rank limit 5"  # noqa: S608 (shown, not run)
+    console.print(f'  psql "$({command} db url)" -c "{query}"')
+    console.print(f"  {command} up      the Dagster UI, with every asset, check and run")
+
+
+def _own_command() -> str:
+    """How this person can call us again: by name where the shell finds it, else by path."""
+    return "nightscore" if shutil.which("nightscore") else os.path.relpath(sys.argv[0])

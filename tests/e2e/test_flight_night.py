@@ -34,7 +34,9 @@ class Deployment:
         command = [str(Path(sys.executable).parent / "nightscore"), *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("NIGHTSCORE_")}
         environment["NIGHTSCORE_HOME"] = str(self.home)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+        done = subprocess.run(
+            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=600
+        )
         assert done.returncode == expect, done.stderr
         return done.stdout
 
@@ -58,6 +60,7 @@ def bootstrapped() -> Iterator[tuple[Deployment, str]]:
 
 def without_times(text: str) -> list[str]:
     """The lines of a transcript without what the machine decides: seconds, and the white space around them."""
+    text = text.replace(".venv/bin/nightscore", "nightscore")
     lines = [re.sub(r"\s+[\d,.-]+$", " #", line) if "   " in line else line for line in text.strip().splitlines()]
     return [re.sub(r"^Time: [\d.]+ s", "Time: # s", " ".join(line.split())) for line in lines]
 

@@ -4,13 +4,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import polars as pl
 import psycopg
 import pytest
 import sqlalchemy as sa
 
 from nightscore.catalog.postgres import Server
 from nightscore.errors import DatabaseUnavailable
+from nightscore.lake.parquet import read_batches
 from nightscore.lake.workspace import Workspace
 from nightscore.publishing.publish import publish_nights
 from nightscore.scoring.night import score_nights
@@ -70,7 +73,7 @@ def killing(server: Server, workspace: Workspace, statement: str) -> Iterator[No
     ended = threading.Event()
     query = (
         "select pg_terminate_backend(pid) from pg_stat_activity "
-        "where datname = %s and query ilike %s and state <> 'idle' and pid <> pg_backend_pid()"
+        "where datname = %s and query ilike %s and state = 'active' and pid <> pg_backend_pid()"
     )
 
     def kill() -> None:
@@ -114,10 +117,28 @@ def test_a_connection_lost_at_any_statement_publishes_nothing_and_leaves_nothing
     with (
         killing(server, workspace, statement),
         holding(workspace, lock),
-        pytest.raises(DatabaseUnavailable, match="terminat|closed"),
+        pytest.raises(DatabaseUnavailable, match=r"terminat|lost"),
     ):
         publish_nights(workspace, pipeline, [NIGHT], "killed", "test")
     assert readers_see(workspace) == before == [(FIRST_NIGHT, CUSTOMERS)]
+    assert staging_tables(workspace) == 0
+
+
+def test_a_connection_lost_in_the_middle_of_the_rows_publishes_nothing(
+    server: Server, workspace: Workspace, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_off(path: Path, rows: int) -> Iterator[pl.DataFrame]:
+        whole = pl.concat(read_batches(path, rows))
+        yield whole.head(30)
+        with psycopg.connect(server.url("postgres", driver="postgresql"), autocommit=True) as admin:
+            query = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and query like 'copy%%'"
+            assert admin.execute(query, (workspace.engine.url.database,)).fetchall() == [(True,)]
+        yield whole.tail(-30)
+
+    monkeypatch.setattr("nightscore.publishing.publish.read_batches", broken_off)
+    with pytest.raises(DatabaseUnavailable, match="Publishing visits 2024-03-10 failed"):
+        publish_nights(workspace, pipeline, [NIGHT], "broken off", "test")
+    assert readers_see(workspace) == [(FIRST_NIGHT, CUSTOMERS)]
     assert staging_tables(workspace) == 0
 
 
