@@ -21,9 +21,7 @@ def build_clean(pipeline: Pipeline, name: str) -> dg.AssetsDefinition:
     )  # fmt: skip
     gate = dg.AssetCheckSpec("gate", asset=key, blocking=True, description="the source's expectations")
 
-    @dg.multi_asset(
-        name=f"{pipeline.name}__clean_{name}", specs=[spec], check_specs=[gate], backfill_policy=POLICY
-    )
+    @dg.multi_asset(name=f"{pipeline.name}__clean_{name}", specs=[spec], check_specs=[gate], backfill_policy=POLICY)
     def clean_asset(context: dg.AssetExecutionContext, engine: Engine) -> Iterator[Event]:
         from nightscore.quality.clean import clean_source
 

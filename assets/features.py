@@ -36,9 +36,7 @@ def build_features(pipeline: Pipeline) -> dg.AssetsDefinition:
 def _specs(pipeline: Pipeline) -> list[dg.AssetSpec]:
     history = history_mapping(pipeline)
     deps = [
-        dg.AssetDep(
-            key_of(pipeline, f"clean_{name}"), partition_mapping=history if source.cadence == "daily" else None
-        )
+        dg.AssetDep(key_of(pipeline, f"clean_{name}"), partition_mapping=history if source.cadence == "daily" else None)
         for name, source in pipeline.sources.items()
     ]
     columns = [(column.name, column.type, column.description) for column in pipeline.features.columns]

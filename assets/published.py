@@ -27,6 +27,8 @@ def build_published(pipeline: Pipeline) -> dg.AssetsDefinition:
         workspace, nights = engine.workspace(), nights_of(context)
         with mapped_failures(context, workspace, pipeline.name, nights):
             outcomes = publish_nights(workspace, pipeline, nights, context.run.run_id, actor="nightly")
+        for mart in outcomes[0].facts.get("marts_built", []):
+            context.log_event(dg.AssetMaterialization(["bi", mart], description="built by the first publication"))
         yield from report(context, key, outcomes)
 
     return published_asset

@@ -51,9 +51,7 @@ def list_versions(connection: sa.Connection, pipeline: str | None = None) -> lis
 
 def find_version(connection: sa.Connection, pipeline: str, version: int) -> ModelVersion | None:
     """One version, or None."""
-    query = sa.select(model_version).where(
-        model_version.c.pipeline == pipeline, model_version.c.version == version
-    )
+    query = sa.select(model_version).where(model_version.c.pipeline == pipeline, model_version.c.version == version)
     row = connection.execute(query).mappings().first()
     return None if row is None else ModelVersion(**row)
 

@@ -65,9 +65,7 @@ def record_unexplained_failure(
 ) -> None:
     """Mark the nights of a dead run as failed, from first to last, unless the run recorded them itself."""
     first, last = nights
-    said = sa.select(night_event.c.score_date).where(
-        night_event.c.pipeline == pipeline, night_event.c.run_id == run_id
-    )
+    said = sa.select(night_event.c.score_date).where(night_event.c.pipeline == pipeline, night_event.c.run_id == run_id)
     with engine.begin() as connection:
         explained: set[date] = set(connection.scalars(said))
         for day in range((last - first).days + 1):

@@ -73,9 +73,7 @@ def require_receipt(connection: sa.Connection, pipeline: str, night: date, finge
     return found
 
 
-def current_publications(
-    connection: sa.Connection, pipeline: str, first: date, last: date
-) -> dict[date, Publication]:
+def current_publications(connection: sa.Connection, pipeline: str, first: date, last: date) -> dict[date, Publication]:
     """The publications that readers see now, by score date."""
     query = (
         sa.select(publication)

@@ -38,9 +38,7 @@ class _Night:
         return any(version.score_date == self.night and version.rows == 0 for version in self.inputs)
 
 
-def build_features(
-    workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str
-) -> list[NightOutcome]:
+def build_features(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str) -> list[NightOutcome]:
     """Build and gate features and labels of `nights`; nights whose inputs and SQL are unchanged are reused."""
     datasets = (features_dataset(pipeline.name), labels_dataset(pipeline.name))
     with timed_step(workspace, pipeline.name, "features", nights, run_id) as log:
@@ -58,9 +56,7 @@ def build_features(
     return log.outcomes
 
 
-def _plan(
-    pipeline: Pipeline, sql: str, inputs: Mapping[str, Sequence[PartitionVersion]], night: date
-) -> _Night:
+def _plan(pipeline: Pipeline, sql: str, inputs: Mapping[str, Sequence[PartitionVersion]], night: date) -> _Night:
     rules = (feature_rules(pipeline, night), label_rules(pipeline))
     recipe = fingerprint(
         "features", sql=sql, night=night, horizon=pipeline.label.horizon_days,

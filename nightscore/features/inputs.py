@@ -45,10 +45,6 @@ def _require_tonight(
 def inputs_of_night(pipeline: Pipeline, bound: BySource, night: date) -> dict[str, list[PartitionVersion]]:
     """The part of `bound` that one night reads."""
     return {
-        name: [
-            bound[name][known]
-            for known in history_window(pipeline, name, [night])
-            if known in bound[name]
-        ]
+        name: [bound[name][known] for known in history_window(pipeline, name, [night]) if known in bound[name]]
         for name in pipeline.sources
     }

@@ -76,9 +76,7 @@ def record_accounts(workspace: Workspace, accounts: Sequence[RowAccount], run_id
             record_account(connection, account, run_id, workspace.clock.now())
 
 
-def mark_prepared(
-    workspace: Workspace, pipeline: str, outcomes: Sequence[NightOutcome], run_id: str
-) -> None:
+def mark_prepared(workspace: Workspace, pipeline: str, outcomes: Sequence[NightOutcome], run_id: str) -> None:
     """Nights that were gated or failed before, and whose features have passed now, are no longer called so."""
     blocked = {one.night for one in outcomes if one.result == "blocked"}
     now, reason = workspace.clock.now(), "its features have passed their gates; not published yet"

@@ -5,6 +5,7 @@ Not here: who may publish what, which the predictions' gate decided before.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -41,19 +42,23 @@ def publish_nights(
     """Publish the predictions of `nights`, each atomically; a night that is published as it is stays so."""
     with timed_step(workspace, pipeline.name, "publish", nights, run_id) as log:
         versions = workspace.lake.require(predictions_dataset(pipeline.name), nights)
-        ensure_mart(workspace, pipeline, versions[0])
+        built = ensure_mart(workspace, pipeline, versions[0])
         with workspace.engine.connect() as connection:
             standing = current_publications(connection, pipeline.name, min(nights), max(nights))
         for version in versions:
             log.outcomes.append(_publish_night(workspace, pipeline, version, standing, run_id, actor))
+        if built:
+            log.outcomes[0] = replace(log.outcomes[0], facts={**log.outcomes[0].facts, "marts_built": built})
     return log.outcomes
 
 
-def ensure_mart(workspace: Workspace, pipeline: Pipeline, version: PartitionVersion) -> None:
-    """The mart table and the views of a pipeline, in the shape of its newest predictions."""
+def ensure_mart(workspace: Workspace, pipeline: Pipeline, version: PartitionVersion) -> list[str]:
+    """The mart table and the views of a pipeline, in the shape of its newest predictions; returns the marts built."""
     schema = workspace.lake.scan([version]).collect_schema()
     columns = mart_columns(pipeline, schema)
-    ensure_views(workspace, pipeline, columns, lambda connection: ensure_table(connection, pipeline.name, columns))
+    return ensure_views(
+        workspace, pipeline, columns, lambda connection: ensure_table(connection, pipeline.name, columns)
+    )
 
 
 def _publish_night(
@@ -146,9 +151,9 @@ def _constrain_and_attach(
     raw.execute(sql.SQL("alter table {} add primary key ({})").format(fresh, keys))
     # The check says what the partition bound says, so attaching need not read the rows again.
     raw.execute(
-        sql.SQL(
-            "alter table {} add check (score_date = {} and publication_id >= {} and publication_id < {})"
-        ).format(fresh, night, first, after)
+        sql.SQL("alter table {} add check (score_date = {} and publication_id >= {} and publication_id < {})").format(
+            fresh, night, first, after
+        )
     )
     raw.execute(
         sql.SQL("alter table {} attach partition {} for values from ({}, {}) to ({}, {})").format(

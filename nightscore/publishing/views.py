@@ -30,8 +30,8 @@ SHAPE = 1
 def ensure_views(
     workspace: Workspace, pipeline: Pipeline, columns: list[MartColumn],
     ensure_table: Callable[[sa.Connection], None],
-) -> bool:  # fmt: skip
-    """Make table, views, comments and grants in the declared shape; False when they are so already.
+) -> list[str]:  # fmt: skip
+    """Make table, views, comments and grants in the declared shape; returns the marts that were built, if any.
 
     Raises DatabaseUnavailable when open readers do not let the shape change soon.
     """
@@ -45,10 +45,11 @@ def ensure_views(
         except OperationalError as error:
             raise database_unavailable(f"Changing the views of {pipeline.name}", error) from error
         _remember(workspace, f"mart:{pipeline.name}", shape)
-    if not same_marts:
-        build_marts(workspace)
-        _remember(workspace, "marts", marts)
-    return not (same_shape and same_marts)
+    if same_marts:
+        return []
+    built = build_marts(workspace)
+    _remember(workspace, "marts", marts)
+    return [node.name for node in built if node.kind == "model"]
 
 
 def _change_shape(

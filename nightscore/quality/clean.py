@@ -41,9 +41,7 @@ def clean_source(
     return log.outcomes
 
 
-def _with_delivered_history(
-    workspace: Workspace, pipeline: Pipeline, name: str, nights: Sequence[date]
-) -> list[date]:
+def _with_delivered_history(workspace: Workspace, pipeline: Pipeline, name: str, nights: Sequence[date]) -> list[date]:
     wanted = with_unreadable_history(workspace, pipeline, name, nights)
     delivered = workspace.lake.current(source_dataset(pipeline.name, name), wanted[0], wanted[-1])
     return sorted({*nights, *(night for night in wanted if night in delivered)})

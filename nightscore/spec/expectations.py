@@ -70,6 +70,4 @@ class RowCount(ExpectationBase):
     max: int | None = Field(default=None, ge=0)
 
 
-Expectation = Annotated[
-    NotNull | Between | InSet | Matches | Unique | RowCount, Field(discriminator="type")
-]
+Expectation = Annotated[NotNull | Between | InSet | Matches | Unique | RowCount, Field(discriminator="type")]

@@ -16,7 +16,8 @@ AsJson = Annotated[bool, JSON_OPTION]
 
 @app.command("list")
 def list_models(
-    pipeline: Annotated[str | None, typer.Argument(help="One pipeline; all when absent.")] = None, as_json: AsJson = False
+    pipeline: Annotated[str | None, typer.Argument(help="One pipeline; all when absent.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Every registered version, with its champion marked."""
     from nightscore.catalog.models import alias_holder, list_versions

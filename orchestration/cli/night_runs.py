@@ -108,7 +108,7 @@ def run_and_report(name: str, choose: Callable[[Workspace, Pipeline], list[date]
 
 def bootstrap(session: Session, first: date) -> list[Launched]:
     """Read the training window and train a first version, unless the pipeline has a champion."""
-    pipeline, name = session.pipeline, session.pipeline.name
+    name = session.pipeline.name
     if _has_champion(session):
         return []
     sys.stderr.write(f"{name} has no champion: reading its history and training a first version\n")
@@ -127,9 +127,7 @@ def prepare_history(session: Session, as_of: date) -> list[Launched]:
     """Features and labels of the training window of `as_of`, and of that night itself for the last labels."""
     pipeline = session.pipeline
     begin = max(as_of - timedelta(days=pipeline.training.window_days), pipeline.score_dates.start)
-    return run_nights(
-        session.definitions, session.instance, f"{pipeline.name}_history", nights_between(begin, as_of)
-    )
+    return run_nights(session.definitions, session.instance, f"{pipeline.name}_history", nights_between(begin, as_of))
 
 
 def _train(session: Session, as_of: date, purpose: str) -> Launched:

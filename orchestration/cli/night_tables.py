@@ -69,9 +69,7 @@ def _print_times(report: NightReport, seconds: float) -> None:
     rows = [(name, *(int(one) for one in values[:4]), round(values[4], 2)) for name, values in totals.items()]
     spent = sum(values[4] for values in totals.values())
     rows.append(("everything else", 0, 0, 0, 0, round(seconds - spent, 2)))
-    print_table(
-        f"Time: {seconds:.1f} s", ("step", "made", "reused", "held back", "rows", "seconds"), rows
-    )
+    print_table(f"Time: {seconds:.1f} s", ("step", "made", "reused", "held back", "rows", "seconds"), rows)
 
 
 def _print_outcome(workspace: Workspace, pipeline: Pipeline, report: NightReport, nights: int) -> None:

@@ -270,7 +270,7 @@ BROKEN: list[tuple[str, bytes, tuple[str, ...]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "content", "found"), BROKEN)
+@pytest.mark.parametrize(("name", "content", "found"), BROKEN, ids=[found[0] for _, _, found in BROKEN])
 def test_a_broken_file_is_refused_whole(name: str, content: bytes, found: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceMalformed) as error:
