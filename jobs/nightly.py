@@ -42,7 +42,7 @@ def _build_schedule(pipeline: Pipeline, job_name: str) -> dg.ScheduleDefinition:
     def schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         wall = context.scheduled_execution_time.astimezone(ZoneInfo(timezone)).date()
         night = night_for(pipeline, wall)
-        if partitions_of(pipeline).has_partition_key(night.isoformat(), context.scheduled_execution_time):
+        if partitions_of(pipeline).has_partition_key(night.isoformat()):
             yield dg.RunRequest(run_key=f"{pipeline.name}:{wall}", partition_key=night.isoformat())
         else:
             yield dg.SkipReason(f"{night} is not one of the score dates of {pipeline.name}")
