@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from nightscore.catalog.nights import NightStatus, night_status
-from orchestration.cli.launch import PROCESS_TAG, process_identity, reconcile_dead_runs
+from orchestration.cli.launch import PROCESS_TAG, RANGE_END, RANGE_START, process_identity, reconcile_dead_runs
 from orchestration.cli.night_runs import Session
 from sensors.run_failures import unexplained_failures
 
@@ -44,7 +44,9 @@ def test_a_run_of_a_killed_process_is_ended_and_its_nights_are_failed(
 ) -> None:
     day = 10 if status is dg.DagsterRunStatus.STARTED else 12
     nights = (date(2024, 3, day), date(2024, 3, day + 1))
-    tags = dict(zip(("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"), map(str, nights)))
+    tags = dict(
+        zip(("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"), map(str, nights), strict=True)
+    )
     run = leave_run(empty_session, tags | {PROCESS_TAG: killed_process_identity()}, status)
     assert reconcile_dead_runs(empty_session.instance, empty_session.workspace) == [run.run_id]
     ended = empty_session.instance.get_run_by_id(run.run_id)
