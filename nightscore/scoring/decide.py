@@ -9,6 +9,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from nightscore.errors import SpecError
+from nightscore.quality.rules import feature_rules
 from nightscore.scoring.predict import SCORE
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import BusinessRule, Decision, Threshold
@@ -22,6 +23,12 @@ DECISION_COLUMNS: Mapping[str, type[pl.DataType]] = {
     "decile": pl.Int64,
 }
 """What `decide` adds, in this order."""
+
+
+def check_decision(pipeline: Pipeline) -> None:
+    """Raise SpecError naming every business rule that cannot be applied to the columns that the spec declares."""
+    declared = feature_rules(pipeline, pipeline.first_night).schema
+    check_rules(pipeline, {name: pl.Null() if dtype == pl.Unknown() else dtype for name, dtype in declared.items()})
 
 
 def check_rules(pipeline: Pipeline, columns: Mapping[str, pl.DataType]) -> None:

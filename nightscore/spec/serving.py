@@ -1,4 +1,4 @@
-"""The `decision`, `publish`, `fallback`, `schedule` and `replay` sections: from score to table, every night.
+"""The `decision`, `publish`, `schedule` and `replay` sections: from score to table, every night.
 
 Added here: a rule between the score and its reader. Not here: how the table is written (`nightscore/publishing`).
 """
@@ -43,10 +43,9 @@ class Decision(SpecModel):
 
 
 class Publish(SpecModel):
-    """What readers see beside keys and scores, and what stands when a night is held back."""
+    """What readers see beside keys and scores."""
 
     columns: tuple[Name, ...] = Field(default=(), description="feature columns carried along for readers")
-    fallback: Literal["last_good", "none"] = "last_good"
     expectations: tuple[Expectation, ...] = ()
     description: str = ""
 

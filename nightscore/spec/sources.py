@@ -47,7 +47,6 @@ class SourceBase(SpecModel):
     )
     empty: Literal["allow", "block"] = Field(default="block", description="what a night without rows means")
     max_quarantine_share: float = Field(default=0.01, ge=0, le=1, description="above it the night is blocked")
-    late_days: int = Field(default=0, ge=0, le=366, description="nights re-read for late corrections")
     expectations: tuple[Expectation, ...] = ()
 
 

@@ -16,10 +16,13 @@ from nightscore.spec.pipeline import Pipeline
 
 def find_pipeline(settings: Settings, name: str) -> Pipeline:
     """The spec of one pipeline, checked with its SQL; SpecError lists the pipelines that exist."""
+    from nightscore.scoring.decide import check_decision
     from nightscore.spec.loader import find_dbt_models, load_spec
 
     require_pipeline_name(settings, name)
-    return load_spec(settings.pipelines_path / f"{name}.yaml", find_dbt_models(settings.dbt_path, name))
+    pipeline = load_spec(settings.pipelines_path / f"{name}.yaml", find_dbt_models(settings.dbt_path, name))
+    check_decision(pipeline)
+    return pipeline
 
 
 def require_pipeline_name(settings: Settings, name: str) -> None:
@@ -34,6 +37,7 @@ def validate(
     file: Annotated[Path | None, typer.Argument(help="One spec; every spec under pipelines/ when absent.")] = None,
 ) -> None:
     """Check specs against the schema, themselves and the SQL they name; every finding at once."""
+    from nightscore.scoring.decide import check_decision
     from nightscore.spec.loader import find_dbt_models, load_spec, load_specs
 
     settings = Settings()
@@ -42,6 +46,7 @@ def validate(
     else:
         loaded = load_specs(settings.pipelines_path, settings.dbt_path)
     for name, pipeline in loaded.items():
+        check_decision(pipeline)
         columns = len(pipeline.features.columns)
         sys.stdout.write(f"{name}: valid; {len(pipeline.sources)} sources, {columns} features, {pipeline.task}\n")
 

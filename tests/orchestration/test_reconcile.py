@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from nightscore.catalog.nights import NightStatus, night_status
-from orchestration.cli.launch import PROCESS_TAG, RANGE_END, RANGE_START, process_identity, reconcile_dead_runs
+from orchestration.cli.launch import PROCESS_TAG, process_identity, reconcile_dead_runs
 from orchestration.cli.night_runs import Session
 from sensors.run_failures import unexplained_failures
 

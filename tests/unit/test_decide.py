@@ -7,8 +7,11 @@ import polars as pl
 import pytest
 
 from nightscore.errors import SpecError
-from nightscore.scoring.decide import check_rules, decide
+from nightscore.scoring.decide import check_decision, check_rules, decide
+from nightscore.settings import Settings
+from nightscore.spec.loader import load_spec
 from nightscore.spec.pipeline import Pipeline
+from nightscore.spec.serving import BusinessRule
 from tests.unit.synthetic_flights import make_pipeline
 
 NIGHT = pl.DataFrame({
@@ -107,3 +110,15 @@ def test_every_rule_that_cannot_work_is_named() -> None:
 def test_a_column_that_the_decision_makes_cannot_be_a_feature() -> None:
     with pytest.raises(SpecError, match="column rank is made by the decision"):
         decide(NIGHT.with_columns(rank=1), rules(THRESHOLD))
+
+
+@pytest.mark.parametrize(
+    ("when", "found"),
+    [("no_such_column > 1", "names no_such_column"), ("score +", "is not valid"), ("score + 1", "gives Float64")],
+)
+def test_a_rule_that_cannot_work_is_found_with_the_spec(when: str, found: str) -> None:
+    flights = load_spec(Settings().pipelines_path / "flight_delay.yaml")
+    rule = BusinessRule(name="broken", when=when, decision=True)
+    decision = flights.decision.model_copy(update={"business_rules": (rule,)})
+    with pytest.raises(SpecError, match=found):
+        check_decision(flights.model_copy(update={"decision": decision}))
