@@ -17,10 +17,14 @@ def key_of(pipeline: Pipeline, name: str) -> dg.AssetKey:
 
 
 def daily_spec(pipeline: Pipeline, name: str, description: str, **more: Any) -> dg.AssetSpec:
-    """The spec of an asset with one partition a night."""
+    """The spec of an asset with one partition a night; its metadata links to the pipeline's spec and SQL."""
+    links = {
+        "spec": dg.MetadataValue.path(f"pipelines/{pipeline.name}.yaml"),
+        "sql": dg.MetadataValue.path(f"dbt/models/{pipeline.name}"),
+    }
     return dg.AssetSpec(
         key_of(pipeline, name), description=description, group_name=pipeline.name, owners=[pipeline.owner],
-        partitions_def=partitions_of(pipeline), **more,
+        partitions_def=partitions_of(pipeline), metadata=links | more.pop("metadata", {}), **more,
     )  # fmt: skip
 
 

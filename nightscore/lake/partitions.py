@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import sqlalchemy as sa
 
-from nightscore.catalog.gates import latest_verdict
+from nightscore.catalog.gates import latest_verdict, verdicts_of_night
 from nightscore.catalog.partitions import (
     Candidate,
     PartitionVersion,
@@ -92,10 +92,16 @@ class Lake:
 def _why_absent(connection: sa.Connection, dataset: str, night: date) -> str:
     verdict = latest_verdict(connection, dataset, night)
     if verdict is None:
-        return f"{night}: never made"
+        return f"{night}: never made{_what_became_of(connection, dataset, night)}"
     if verdict.passed:
         return f"{night}: judged good by run {verdict.run_id}, but not committed"
     return f"{night}: held back by its gate in run {verdict.run_id}: {'; '.join(verdict.reasons)}"
+
+
+def _what_became_of(connection: sa.Connection, dataset: str, night: date) -> str:
+    """What was held back earlier in the chain that night; a later dataset has no verdict of its own then."""
+    verdicts = verdicts_of_night(connection, dataset.partition(".")[0], night)
+    return "".join(f"; {one.dataset} was held back: {'; '.join(one.reasons)}" for one in verdicts if not one.passed)
 
 
 def _span(nights: Sequence[date]) -> str:
