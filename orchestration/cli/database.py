@@ -4,35 +4,43 @@ Added here: a command about the database itself. Not here: queries.
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
+from orchestration.cli.output import JSON_OPTION, print_json
+
+AsJson = Annotated[bool, JSON_OPTION]
 app = typer.Typer(help="The database: connection for BI tools, start, stop, status.", no_args_is_help=True)
 
 
 @app.command("url")
-def url() -> None:
+def url(as_json: AsJson = False) -> None:
     """Print the connection for a BI tool: role bi_reader, which can read the bi schema and nothing else."""
     from nightscore.lake.workspace import open_workspace
     from nightscore.settings import Settings
 
-    sys.stdout.write(f"{open_workspace(Settings()).database.reader_url}\n")
+    found = open_workspace(Settings()).database.reader_url
+    print_json({"url": found, "role": "bi_reader", "schema": "bi"}) if as_json else sys.stdout.write(f"{found}\n")
 
 
 @app.command("status")
-def status() -> None:
+def status(as_json: AsJson = False) -> None:
     """Say whether the embedded server runs; with NIGHTSCORE_DATABASE_URL set, whether that one answers."""
+    kind, state = _find_state()
+    print_json({"server": kind, "state": state}) if as_json else sys.stdout.write(f"{kind}: {state}\n")
+
+
+def _find_state() -> tuple[str, str]:
     from nightscore.catalog.connect import find_database, open_catalog
+    from nightscore.catalog.postgres import server_status
     from nightscore.settings import Settings
 
     settings = Settings()
     if settings.database_url is None:
-        from nightscore.catalog.postgres import server_status
-
-        sys.stdout.write(f"embedded: {server_status(settings.home_path)}\n")
-        return
+        return "embedded", server_status(settings.home_path)
     open_catalog(find_database(settings)).dispose()
-    sys.stdout.write("external: answers\n")
+    return "external", "answers"
 
 
 @app.command("start")

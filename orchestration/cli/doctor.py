@@ -40,7 +40,9 @@ def doctor(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
     if as_json:
         print_json([asdict(one) for one in findings])
     else:
-        rows = [(one.check, "ok" if one.well else "WRONG", one.found, "" if one.well else one.remedy) for one in findings]
+        rows = [
+            (one.check, "ok" if one.well else "WRONG", one.found, "" if one.well else one.remedy) for one in findings
+        ]
         print_table("Doctor", ("check", "state", "found", "remedy"), rows)
     raise SystemExit(0 if all(one.well for one in findings) else 2)
 

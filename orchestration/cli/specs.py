@@ -12,6 +12,7 @@ import typer
 from nightscore.errors import SpecError
 from nightscore.settings import Settings
 from nightscore.spec.pipeline import Pipeline
+from orchestration.cli.output import JSON_OPTION, print_json
 
 
 def find_pipeline(settings: Settings, name: str) -> Pipeline:
@@ -35,6 +36,7 @@ def require_pipeline_name(settings: Settings, name: str) -> None:
 
 def validate(
     file: Annotated[Path | None, typer.Argument(help="One spec; every spec under pipelines/ when absent.")] = None,
+    as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Check specs against the schema, themselves and the SQL they name; every finding at once."""
     from nightscore.scoring.decide import check_decision
@@ -45,8 +47,12 @@ def validate(
         loaded = {file.stem: load_spec(file, find_dbt_models(settings.dbt_path, file.stem))}
     else:
         loaded = load_specs(settings.pipelines_path, settings.dbt_path)
-    for name, pipeline in loaded.items():
+    for pipeline in loaded.values():
         check_decision(pipeline)
+    if as_json:
+        print_json([pipeline.model_dump(mode="json") for pipeline in loaded.values()])
+        return
+    for name, pipeline in loaded.items():
         columns = len(pipeline.features.columns)
         sys.stdout.write(f"{name}: valid; {len(pipeline.sources)} sources, {columns} features, {pipeline.task}\n")
 
