@@ -3,6 +3,7 @@
 Prints seconds of each repetition and the median ratio; the features of both are compared for equality.
 """
 
+import shutil
 import statistics
 import tempfile
 from datetime import date
@@ -58,6 +59,7 @@ def main() -> None:
         pairs = [(measure(workspace, pipeline, True), measure(workspace, pipeline, False)) for _ in range(REPETITIONS)]
     finally:
         stop_server(home)
+        shutil.rmtree(home)
     assert all(alone[1] == together[1] for alone, together in pairs)
     for alone, together in pairs:
         print(f"one by one {alone[0]:6.2f} s   together {together[0]:6.2f} s   ratio {alone[0] / together[0]:.1f}")

@@ -14,7 +14,6 @@ from nightscore.errors import AccountingError, SpecError
 from nightscore.quality.masks import Check, checks_of, holds, offending
 from nightscore.quality.report import ExpectationResult, Gated, GateReport
 from nightscore.quality.rules import (
-    UNREADABLE,
     Rules,
     Varies,
     feature_rules,
@@ -24,6 +23,7 @@ from nightscore.quality.rules import (
     source_rules,
 )
 from nightscore.quality.suites import Judgement, judge
+from nightscore.sources.columns import UNREADABLE
 from nightscore.spec.expectations import Between, InSet, Matches, NotNull, RowCount, Unique
 
 __all__ = [

@@ -12,24 +12,13 @@ from typing import Literal
 
 import polars as pl
 
-from nightscore.spec.base import ColumnType
+from nightscore.sources.columns import COLUMN_TYPES, UNREADABLE
 from nightscore.spec.datasets import clean_dataset, features_dataset, labels_dataset, predictions_dataset
 from nightscore.spec.expectations import Between, Expectation, ExpectationBase, InSet, NotNull, RowCount, Unique
 from nightscore.spec.pipeline import Pipeline
 
-UNREADABLE = "unreadable"
-"""Column of a delivered source: JSON of the cells that could not be read, null when all could."""
-
 _VERSION = 1  # raised when the same rules would be judged differently, so that old verdicts are not taken over
 _ANY = pl.Unknown()
-_COLUMN_TYPES: dict[ColumnType, pl.DataType] = {
-    "integer": pl.Int64(),
-    "float": pl.Float64(),
-    "string": pl.String(),
-    "boolean": pl.Boolean(),
-    "date": pl.Date(),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
 _FEATURE_TYPES: dict[str, pl.DataType] = {
     "float": pl.Float64(),
     "integer": pl.Int64(),
@@ -69,7 +58,7 @@ def source_rules(pipeline: Pipeline, name: str) -> Rules:
     A repeated key is set aside unless the spec says otherwise.
     """
     source = pipeline.sources[name]
-    schema = {column.name: _COLUMN_TYPES[column.type] for column in source.columns}
+    schema = {column.name: COLUMN_TYPES[column.type] for column in source.columns}
     declared = any(isinstance(one, Unique) and set(one.columns) == set(source.key) for one in source.expectations)
     implied = () if declared else (Unique(type="unique", columns=source.key, severity="quarantine"),)
     return Rules(
@@ -153,4 +142,4 @@ def _key_schema(pipeline: Pipeline) -> dict[str, pl.DataType]:
 
 def _type_in_sources(pipeline: Pipeline, name: str) -> pl.DataType:
     declared = {column.type for source in pipeline.sources.values() for column in source.columns if column.name == name}
-    return _COLUMN_TYPES[declared.pop()] if len(declared) == 1 else _ANY
+    return COLUMN_TYPES[declared.pop()] if len(declared) == 1 else _ANY

@@ -15,7 +15,9 @@ from nightscore.spec.base import ColumnType
 from nightscore.spec.sources import Column, Source
 
 UNREADABLE = "unreadable"
-_TYPES: Mapping[ColumnType, pl.DataType] = {
+"""Column of a delivered source: JSON of the cells that could not be read, null when all could."""
+
+COLUMN_TYPES: Mapping[ColumnType, pl.DataType] = {
     "integer": pl.Int64(),
     "float": pl.Float64(),
     "string": pl.String(),
@@ -23,6 +25,8 @@ _TYPES: Mapping[ColumnType, pl.DataType] = {
     "date": pl.Date(),
     "timestamp": pl.Datetime("us", "UTC"),
 }
+"""The polars type of each declared type."""
+
 _INTEGER = r"^[+-]?[0-9]+$"
 _FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
@@ -42,7 +46,7 @@ class Cells(NamedTuple):
 
 def frame_schema(source: Source) -> dict[str, pl.DataType]:
     """The columns of every extracted frame of `source`: the declared ones in order, then `unreadable`."""
-    return {**{column.name: _TYPES[column.type] for column in source.columns}, UNREADABLE: pl.String()}
+    return {**{column.name: COLUMN_TYPES[column.type] for column in source.columns}, UNREADABLE: pl.String()}
 
 
 def read_cells(raw: pl.Series, column: Column) -> Cells:
@@ -95,7 +99,7 @@ def _texts(raw: pl.Series, failed: pl.Series) -> pl.Series:
 
 
 def _nothing(x: pl.Expr, to: ColumnType) -> pl.Expr:
-    return pl.when(x.is_null()).then(pl.lit(None, dtype=_TYPES[to])).alias("x")
+    return pl.when(x.is_null()).then(pl.lit(None, dtype=COLUMN_TYPES[to])).alias("x")
 
 
 def _read_integer(x: pl.Expr, dtype: pl.DataType, column: Column) -> pl.Expr:
@@ -142,7 +146,7 @@ def _read_date(x: pl.Expr, dtype: pl.DataType, column: Column) -> pl.Expr:
 
 def _read_timestamp(x: pl.Expr, dtype: pl.DataType, column: Column) -> pl.Expr:
     if dtype == pl.Datetime and getattr(dtype, "time_zone", None) is not None:
-        return x.dt.convert_time_zone("UTC").cast(_TYPES["timestamp"])
+        return x.dt.convert_time_zone("UTC").cast(COLUMN_TYPES["timestamp"])
     if dtype in (pl.Date, pl.Datetime):
         return _localise(x.cast(pl.Datetime("us")), column)
     text = x.cast(pl.String)
