@@ -89,11 +89,18 @@ def alias_holder(connection: sa.Connection, pipeline: str, alias: str) -> int | 
 
 
 def move_alias(
-    connection: sa.Connection, pipeline: str, alias: str, version: int, actor: str, reason: str, now: datetime
-) -> None:
-    """Append the event that gives `alias` to `version`."""
+    connection: sa.Connection, pipeline: str, alias: str, version: int, actor: str, reason: str, now: datetime,
+    only_if_free: bool = False,
+) -> bool:  # fmt: skip
+    """Append the event that gives `alias` to `version`; False when it has it, or another does and it must be free."""
+    lock = sa.text("select pg_advisory_xact_lock(hashtext(:name))")
+    connection.execute(lock, {"name": f"alias:{pipeline}:{alias}"})
+    previous = alias_holder(connection, pipeline, alias)
+    if previous == version or (only_if_free and previous is not None):
+        return False
     values = {
         "pipeline": pipeline, "alias": alias, "version": version, "actor": actor, "reason": reason, "at": now,
-        "previous": alias_holder(connection, pipeline, alias),
+        "previous": previous,
     }  # fmt: skip
     connection.execute(alias_event.insert().values(values))
+    return True

@@ -17,7 +17,7 @@ from nightscore.lake.fingerprints import code_hash, fingerprint
 from nightscore.lake.outcomes import NightOutcome, timed_step
 from nightscore.lake.workspace import Workspace
 from nightscore.registry.capsule import CapsuleId, write_capsule
-from nightscore.registry.versions import CHAMPION, make_champion, open_capsule
+from nightscore.registry.versions import CHAMPION, make_first_champion, open_capsule
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.fit import Trained, train
 from nightscore.training.training_set import TrainingSet, make_training_set
@@ -113,10 +113,7 @@ def _register(
 def _crown_first(workspace: Workspace, version: ModelVersion) -> None:
     """Try the capsule, and make it champion where there is none; also of a run that died before it could."""
     open_capsule(workspace, version)
-    with workspace.engine.connect() as connection:
-        holder = alias_holder(connection, version.pipeline, CHAMPION)
-    if holder is None:
-        make_champion(workspace, version, "nightscore", "the first version of the pipeline")
+    make_first_champion(workspace, version, "nightscore", "the first version of the pipeline")
 
 
 def _snapshot(workspace: Workspace, training_set: TrainingSet) -> str:

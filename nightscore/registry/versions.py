@@ -40,11 +40,12 @@ def require_champion(workspace: Workspace, pipeline: str) -> ModelVersion:
     return require_version(workspace, pipeline, version)
 
 
-def make_champion(workspace: Workspace, version: ModelVersion, actor: str, reason: str) -> None:
-    """Give the alias to `version`; appended to the history."""
+def make_first_champion(workspace: Workspace, version: ModelVersion, actor: str, reason: str) -> bool:
+    """Give the alias to `version` if no version holds it; appended to the history. False when one does."""
     with workspace.engine.begin() as connection:
-        move_alias(
-            connection, version.pipeline, CHAMPION, version.version, actor, reason, workspace.clock.now()
+        now = workspace.clock.now()
+        return move_alias(
+            connection, version.pipeline, CHAMPION, version.version, actor, reason, now, only_if_free=True
         )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """A whole chain of nights by engine calls: accounts, reuse, ranges, receipts, revisions and growing views."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import polars as pl
@@ -8,12 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from nightscore.catalog.gates import accounts_of_night
-from nightscore.catalog.models import alias_holder, list_versions
+from nightscore.catalog.models import ModelVersion, alias_holder, insert_version, list_versions
 from nightscore.catalog.postgres import Server
 from nightscore.catalog.publications import Publication, current_publications, find_receipt
 from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.workspace import Workspace
 from nightscore.registry.register import Registration, train_version
+from nightscore.registry.versions import make_first_champion, require_champion
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import Decision, TopK
 from nightscore.spec.windows import nights_between
@@ -231,3 +233,21 @@ def test_a_column_that_is_no_longer_published_stays_in_the_view_without_values(
     latest = view(workspace, "visits_latest")
     assert list(latest[0])[: len(READER_COLUMNS)] == READER_COLUMNS
     assert [(row["score_date"], row["city"]) for row in latest] == [(night, None)] * CUSTOMERS
+
+
+def test_of_several_first_versions_one_becomes_champion_once(workspace: Workspace) -> None:
+    made = [a_version(workspace, number) for number in (1, 2)]
+    with ThreadPoolExecutor(4) as pool:
+        crowned = list(pool.map(lambda one: make_first_champion(workspace, one, "test", "first"), made * 2))
+    assert sorted(crowned) == [False, False, False, True]
+    assert require_champion(workspace, "crowded").version == made[crowned.index(True) % 2].version
+
+
+def a_version(workspace: Workspace, number: int) -> ModelVersion:
+    version = ModelVersion(
+        "crowded", number, "c", "m", "f", f"recipe {number}", "s", "constant", "regression", date(2024, 3, 9), None,
+        "registered", {}, "test", "test", "run", workspace.clock.now(),
+    )  # fmt: skip
+    with workspace.engine.begin() as connection:
+        insert_version(connection, version)
+    return version
