@@ -9,6 +9,7 @@ import dagster as dg
 from nightscore.clock import replay_date
 from nightscore.spec.pipeline import Pipeline
 from orchestration.partitions import partitions_of
+from orchestration.run_tags import PIPELINE_TAG
 
 
 def build_nightly_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition]) -> dg.Definitions:
@@ -16,7 +17,7 @@ def build_nightly_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition])
     job = dg.define_asset_job(
         f"{pipeline.name}_nightly", selection=dg.AssetSelection.assets(*assets),
         description=f"Score and publish a night: {pipeline.description}", executor_def=dg.in_process_executor,
-        tags={"nightscore/pipeline": pipeline.name},
+        tags={PIPELINE_TAG: pipeline.name},
     )  # fmt: skip
     return dg.Definitions(jobs=[job], schedules=[_build_schedule(pipeline, job.name)])
 
@@ -26,7 +27,7 @@ def build_history_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition])
     job = dg.define_asset_job(
         f"{pipeline.name}_history", selection=dg.AssetSelection.assets(*assets),
         description="Sources, clean data, features and labels of past nights, without scoring them",
-        executor_def=dg.in_process_executor, tags={"nightscore/pipeline": pipeline.name},
+        executor_def=dg.in_process_executor, tags={PIPELINE_TAG: pipeline.name},
     )  # fmt: skip
     return dg.Definitions(jobs=[job])
 

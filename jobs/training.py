@@ -3,6 +3,7 @@
 import dagster as dg
 
 from nightscore.spec.pipeline import Pipeline
+from orchestration.run_tags import PIPELINE_TAG
 
 
 def build_training_job(pipeline: Pipeline, model: dg.AssetsDefinition) -> dg.Definitions:
@@ -10,6 +11,6 @@ def build_training_job(pipeline: Pipeline, model: dg.AssetsDefinition) -> dg.Def
     job = dg.define_asset_job(
         f"{pipeline.name}_train", selection=dg.AssetSelection.assets(model),
         description="Fit, evaluate and register a model version", executor_def=dg.in_process_executor,
-        tags={"nightscore/pipeline": pipeline.name},
+        tags={PIPELINE_TAG: pipeline.name},
     )  # fmt: skip
     return dg.Definitions(jobs=[job])

@@ -4,13 +4,14 @@ Added here: queries on `night_event` and `step_time`. Not here: publications (`c
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from nightscore.catalog.tables import night_event, step_time
+from nightscore.spec.windows import nights_between
 
 Status = Literal["published", "gated", "failed", "prepared"]
 
@@ -64,12 +65,10 @@ def record_unexplained_failure(
     engine: sa.Engine, pipeline: str, nights: tuple[date, date], run_id: str, message: str, now: datetime
 ) -> None:
     """Mark the nights of a dead run as failed, from first to last, unless the run recorded them itself."""
-    first, last = nights
     said = sa.select(night_event.c.score_date).where(night_event.c.pipeline == pipeline, night_event.c.run_id == run_id)
     with engine.begin() as connection:
         explained: set[date] = set(connection.scalars(said))
-        for day in range((last - first).days + 1):
-            night = first + timedelta(days=day)
+        for night in nights_between(*nights):
             if night not in explained:
                 record_night(connection, pipeline, night, "failed", f"the run died: {message}", run_id, now)
 
@@ -87,8 +86,7 @@ class NightStatus:
 
 def night_status(connection: sa.Connection, pipeline: str, night: date) -> NightStatus | None:
     """The newest status of one night, or None when nothing was recorded."""
-    found = [one for one in recent_nights(connection, pipeline, night, night) if one.score_date == night]
-    return found[0] if found else None
+    return next(iter(recent_nights(connection, pipeline, night, night)), None)
 
 
 def recent_nights(connection: sa.Connection, pipeline: str, first: date, last: date) -> list[NightStatus]:

@@ -4,7 +4,7 @@ Partitions are named by the night that knew them, so point-in-time holds by what
 Added here: rules of what is bound. Not here: the SQL that reads it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 from nightscore.catalog.partitions import PartitionVersion
@@ -26,20 +26,12 @@ def bind_inputs(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date]
         dataset = clean_dataset(pipeline.name, name)
         window = history_window(pipeline, name, nights)
         present = workspace.lake.current(dataset, window[0], window[-1])
-        _require_tonight(workspace, dataset, nights, present)
+        workspace.lake.require(dataset, [night for night in nights if night not in present])
         gaps = [night for night in window if night not in present]
         if len(gaps) > pipeline.features.max_gap_days:
             workspace.lake.require(dataset, gaps)
         bound[name] = present
     return bound
-
-
-def _require_tonight(
-    workspace: Workspace, dataset: str, nights: Sequence[date], present: Mapping[date, PartitionVersion]
-) -> None:
-    absent = [night for night in nights if night not in present]
-    if absent:
-        workspace.lake.require(dataset, absent)
 
 
 def inputs_of_night(pipeline: Pipeline, bound: BySource, night: date) -> dict[str, list[PartitionVersion]]:

@@ -6,7 +6,7 @@ has passed. Added here: a way to read or commit partitions. Not here: what a dat
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import polars as pl
 import sqlalchemy as sa
@@ -24,6 +24,7 @@ from nightscore.clock import Clock
 from nightscore.errors import NotReadable
 from nightscore.lake.objects import ObjectStore, StoredObject
 from nightscore.lake.parquet import write_parquet
+from nightscore.spec.windows import nights_between
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ class Lake:
 
     def read(self, dataset: str, first: date, last: date, as_of: datetime | None = None) -> pl.LazyFrame:
         """One date or a range, every date present, as one lazy frame; bytes are verified before they are read."""
-        nights = [first + timedelta(days=day) for day in range((last - first).days + 1)]
-        return self.scan(self.require(dataset, nights, as_of))
+        return self.scan(self.require(dataset, nights_between(first, last), as_of))
 
     def scan(self, versions: Sequence[PartitionVersion]) -> pl.LazyFrame:
         """The rows of exactly these versions, in their order."""

@@ -99,10 +99,10 @@ def account_of(admission: Admission) -> RowAccount:
     return RowAccount(verdict.pipeline, verdict.dataset, night, report["rows_in"], rows_out, quarantined, excluded)
 
 
-def outcome_of(admission: Admission, committed: Sequence[Candidate], reused: bool = False) -> NightOutcome:
+def outcome_of(admission: Admission, committed: Sequence[Candidate]) -> NightOutcome:
     """What the orchestrator and the reports are told about one judged night."""
     verdict = admission.verdict
-    result: Literal["made", "reused", "blocked"] = "blocked" if not verdict.passed else "reused" if reused else "made"
+    result: Literal["made", "blocked"] = "made" if verdict.passed else "blocked"
     facts = {one.dataset: {"md5": one.md5, "rows": one.rows, "bytes": one.bytes} for one in committed}
     rows = admission.rows_out if verdict.passed else 0
     return NightOutcome(

@@ -19,6 +19,7 @@ from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.spec.datasets import features_dataset, labels_dataset, training_set_dataset
 from nightscore.spec.pipeline import Pipeline
+from nightscore.spec.windows import nights_between
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def training_window(pipeline: Pipeline, as_of: date) -> list[date]:
     """The score dates of the window whose label horizon has passed by the night `as_of`."""
     first = max(as_of - timedelta(days=pipeline.training.window_days), pipeline.score_dates.start)
     last = as_of - timedelta(days=max(1, pipeline.label.horizon_days))
-    nights = [first + timedelta(days=day) for day in range((last - first).days + 1)]
+    nights = nights_between(first, last)
     if not nights:
         raise NotEnoughData(
             f"Choosing the training window of {pipeline.name} for {as_of}",

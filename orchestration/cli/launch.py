@@ -17,9 +17,9 @@ from nightscore.errors import NightscoreError
 from nightscore.lake.workspace import Workspace
 from orchestration.failures import EXIT_CODE
 from orchestration.partitions import NIGHTS_PER_RUN
+from orchestration.run_tags import PARTITION_TAG, PIPELINE_TAG, RANGE_END, RANGE_START, nights_of_run
 
 PROCESS_TAG = "nightscore/process"
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # The engine logs its own steps; Dagster's events are in its UI.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 UNFINISHED = [
@@ -57,7 +57,7 @@ def run_job(
     config: dict[str, Any] | None = None,
 ) -> Launched:  # fmt: skip
     """Run one job in this process; the run carries this process's identity, so a killed one is recognised."""
-    partition = tags.pop("dagster/partition", None)
+    partition = tags.pop(PARTITION_TAG, None)
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance, raise_on_error=False, run_config=(config or {}) | QUIET, partition_key=partition,
         tags={**tags, PROCESS_TAG: process_identity(os.getpid())},
@@ -67,7 +67,7 @@ def run_job(
 
 def _partition_tags(nights: Sequence[date]) -> dict[str, str]:
     if len(nights) == 1:
-        return {"dagster/partition": nights[0].isoformat()}
+        return {PARTITION_TAG: nights[0].isoformat()}
     return {RANGE_START: nights[0].isoformat(), RANGE_END: nights[-1].isoformat()}
 
 
@@ -88,18 +88,11 @@ def reconcile_dead_runs(instance: dg.DagsterInstance, workspace: Workspace) -> l
     dead = [run for run in records if PROCESS_TAG in run.tags and not _is_alive(run.tags[PROCESS_TAG])]
     for run in dead:
         instance.report_run_failed(run, "the process that ran it is gone")
-        nights = _nights_of(run)
-        pipeline = run.tags.get("nightscore/pipeline")
+        pipeline, nights = run.tags.get(PIPELINE_TAG), nights_of_run(run.tags)
         if pipeline is not None and nights is not None:
             message, now = "its process was killed", workspace.clock.now()
             record_unexplained_failure(workspace.engine, pipeline, nights, run.run_id, message, now)
     return [run.run_id for run in dead]
-
-
-def _nights_of(run: dg.DagsterRun) -> tuple[date, date] | None:
-    single = run.tags.get("dagster/partition")
-    first, last = run.tags.get(RANGE_START, single), run.tags.get(RANGE_END, single)
-    return (date.fromisoformat(first), date.fromisoformat(last)) if first and last else None
 
 
 def process_identity(pid: int) -> str:

@@ -102,7 +102,7 @@ def run_and_report(name: str, choose: Callable[[Workspace, Pipeline], list[date]
     if as_json:
         print_json(report.as_json())
     else:
-        print_night(session.workspace, session.pipeline, report, len(nights), perf_counter() - begun)
+        print_night(report, perf_counter() - begun)
     return _exit_code(launched)
 
 

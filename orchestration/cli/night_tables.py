@@ -9,20 +9,18 @@ import sys
 from collections import defaultdict
 
 from nightscore.catalog.models import ModelVersion
-from nightscore.lake.workspace import Workspace
 from nightscore.reports.night import NightReport
-from nightscore.spec.pipeline import Pipeline
 from orchestration.cli.output import print_table, stdout
 
 
-def print_night(workspace: Workspace, pipeline: Pipeline, report: NightReport, nights: int, seconds: float) -> None:
+def print_night(report: NightReport, seconds: float) -> None:
     """Print the whole report."""
     _print_accounts(report)
     _print_gates(report)
     if report.model is not None:
         print_model(report.model)
     _print_times(report, seconds)
-    _print_outcome(workspace, pipeline, report, nights)
+    _print_outcome(report)
 
 
 def _print_accounts(report: NightReport) -> None:
@@ -72,7 +70,7 @@ def _print_times(report: NightReport, seconds: float) -> None:
     print_table(f"Time: {seconds:.1f} s", ("step", "made", "reused", "held back", "rows", "seconds"), rows)
 
 
-def _print_outcome(workspace: Workspace, pipeline: Pipeline, report: NightReport, nights: int) -> None:
+def _print_outcome(report: NightReport) -> None:
     console = stdout()
     status, made = report.status, report.publication
     if status is not None and status.status != "published":
@@ -89,7 +87,7 @@ def _print_outcome(workspace: Workspace, pipeline: Pipeline, report: NightReport
     console.print()
     console.print("Look at it:")
     command = _own_command()
-    query = f"select * from bi.{pipeline.name}_latest order by rank limit 5"  # noqa: S608 (shown, not run)
+    query = f"select * from bi.{report.pipeline}_latest order by rank limit 5"  # noqa: S608 (shown, not run)
     console.print(f'  psql "$({command} db url)" -c "{query}"')
     console.print(f"  {command} up      the Dagster UI, with every asset, check and run")
 
