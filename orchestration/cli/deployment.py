@@ -4,6 +4,8 @@ Imported inside commands, since it imports Dagster. Added here: another thing th
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -57,22 +59,27 @@ def prepare_dagster_home(settings: Settings, database: Database) -> Path:
 def open_instance(settings: Settings, database: Database) -> dg.DagsterInstance:
     """Dagster's instance; runs of commands appear in the UI because they are recorded here."""
     home = prepare_dagster_home(settings, database)
-    ensure_database(database.dagster_url)
-    instance = dg.DagsterInstance.from_config(str(home))
+    with _prepared_database(database.dagster_url):
+        instance = dg.DagsterInstance.from_config(str(home))
     # Keeps connections open between events, as the webserver does; a connection each costs most of a range's events.
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MILLISECONDS, pool_recycle=3600, max_overflow=20)
     return instance
 
 
-def ensure_database(url: str) -> None:
-    """Create Dagster's database when the server lacks it."""
+@contextmanager
+def _prepared_database(url: str) -> Iterator[None]:
+    """Dagster's database, made when the server lacks it; commands that start together pass one after the other."""
     target = sa.make_url(url)
-    server = sa.create_engine(target.set(drivername="postgresql+psycopg", database="postgres"),
-                              isolation_level="AUTOCOMMIT")  # fmt: skip
+    server = sa.create_engine(
+        target.set(drivername="postgresql+psycopg", database="postgres"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=sa.NullPool,  # closing the connection is what gives the lock back, also after an error
+    )
     with server.connect() as connection:
+        connection.execute(sa.text("select pg_advisory_lock(hashtext(:name))"), {"name": target.database})
         exists = sa.text("select 1 from pg_database where datname = :name")
         if connection.scalar(exists, {"name": target.database}) is None:
             connection.execute(sa.text(f'create database "{target.database}"'))
         # Dagster keeps no state that matters, so its events need not wait for the disk one by one.
         connection.execute(sa.text(f'alter database "{target.database}" set synchronous_commit = off'))
-    server.dispose()
+        yield
