@@ -88,6 +88,44 @@ class AliasMissing(Permanent):
     """No model version holds the alias that the work needs."""
 
 
+class CannotReproduce(Permanent):
+    """Something that a version or a night was made of cannot be had any more; nothing was compared."""
+
+    exit_code = 6
+
+
+class LockMissing(CannotReproduce):
+    """There is no lock file that says which packages were installed."""
+
+
+class LockStale(CannotReproduce):
+    """The lock file does not describe the environment that the work was done in."""
+
+
+class EnvironmentUnavailable(CannotReproduce):
+    """The locked environment cannot be made: a wheel, an index or an interpreter is missing."""
+
+
+class SourcesMissing(CannotReproduce):
+    """There is neither an archive of the sources nor the commit they were at."""
+
+
+class Undetermined(Permanent):
+    """Something was declared whose result may differ from run to run."""
+
+
+class PublicationMissing(Permanent):
+    """There is no such publication, or none at that time."""
+
+
+class RowMissing(Permanent):
+    """A publication has no row with that key."""
+
+
+class PromotionRefused(Permanent):
+    """The spec's policy forbids this version to become champion."""
+
+
 class NotEnoughData(Permanent):
     """A training set or evaluation has too little mature data."""
 
@@ -98,6 +136,10 @@ class PartitionConflict(Transient):
 
 class DatabaseUnavailable(Transient):
     """The database did not answer."""
+
+
+class RemoteUnavailable(Transient):
+    """The lake's remote did not answer."""
 
 
 class OutOfSpace(Transient):

@@ -55,6 +55,11 @@ def passed_verdict(connection: sa.Connection, dataset: str, candidate_md5: str, 
     return _first(connection, same)
 
 
+def verdict_on(connection: sa.Connection, dataset: str, accepted_md5: str) -> Verdict | None:
+    """The newest verdict that let this very content in, or None."""
+    return _first(connection, sa.and_(gate_result.c.dataset == dataset, gate_result.c.accepted_md5 == accepted_md5))
+
+
 def _first(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Verdict | None:
     columns = [column for column in gate_result.c if column.name != "gate_id"]
     query = sa.select(*columns).where(condition).order_by(gate_result.c.gate_id.desc()).limit(1)

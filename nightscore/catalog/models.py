@@ -34,6 +34,7 @@ class ModelVersion:
     purpose: str
     run_id: str
     created_at: datetime
+    provenance: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -86,6 +87,19 @@ def alias_holder(connection: sa.Connection, pipeline: str, alias: str) -> int | 
         .limit(1)
     )
     return connection.scalar(query)
+
+
+def alias_history(
+    connection: sa.Connection, pipeline: str, alias: str, version: int, until: datetime
+) -> list[dict[str, Any]]:
+    """When, by whom and why `version` was given the alias, up to an instant; oldest first."""
+    event = alias_event
+    query = (
+        sa.select(event.c.actor, event.c.reason, event.c.at, event.c.previous)
+        .where(event.c.pipeline == pipeline, event.c.alias == alias, event.c.version == version, event.c.at <= until)
+        .order_by(event.c.event_id)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def move_alias(

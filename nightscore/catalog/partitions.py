@@ -28,11 +28,16 @@ class PartitionVersion:
     inputs: tuple[int, ...]
     run_id: str
     created_at: datetime
+    content_sha256: str | None
+    origin: Sequence[str] | None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A partition to be committed; `replaces` is the version its maker saw, None for none."""
+    """A partition to be committed.
+
+    `replaces`: the version its maker saw, None for none. `origin`: what a source read, a line each.
+    """
 
     dataset: str
     score_date: date
@@ -42,12 +47,15 @@ class Candidate:
     fingerprint: str
     replaces: int | None
     inputs: tuple[int, ...] = ()
+    content_sha256: str | None = None
+    origin: tuple[str, ...] = ()
 
 
 _COLUMNS = (
     partition_version.c.version_id, partition_version.c.dataset, partition_version.c.score_date,
     partition_version.c.md5, partition_version.c.rows, partition_version.c.bytes,
     partition_version.c.inputs, partition_version.c.run_id, partition_version.c.created_at,
+    partition_version.c.content_sha256, partition_version.c.origin,
 )  # fmt: skip
 
 
@@ -96,6 +104,16 @@ def partition_history(connection: sa.Connection, dataset: str, night: date) -> l
         .join(partition_event, partition_event.c.version_id == partition_version.c.version_id)
         .where(partition_event.c.dataset == dataset, partition_event.c.score_date == night)
         .order_by(partition_event.c.event_id)
+    )
+    return [_version(row, row["fingerprint"]) for row in connection.execute(query).mappings()]
+
+
+def versions_by_id(connection: sa.Connection, ids: Sequence[int]) -> list[PartitionVersion]:
+    """These versions, by dataset and score date."""
+    query = (
+        sa.select(*_COLUMNS, partition_version.c.fingerprint)
+        .where(partition_version.c.version_id.in_(list(ids)))
+        .order_by(partition_version.c.dataset, partition_version.c.score_date)
     )
     return [_version(row, row["fingerprint"]) for row in connection.execute(query).mappings()]
 
@@ -159,6 +177,7 @@ def _insert_version(connection: sa.Connection, candidate: Candidate, run_id: str
         "dataset": candidate.dataset, "score_date": candidate.score_date, "md5": candidate.md5,
         "rows": candidate.rows, "bytes": candidate.bytes, "fingerprint": candidate.fingerprint,
         "inputs": list(candidate.inputs), "run_id": run_id, "created_at": now,
+        "content_sha256": candidate.content_sha256, "origin": list(candidate.origin) or None,
     }  # fmt: skip
     returned = connection.scalar(partition_version.insert().values(values).returning(partition_version.c.version_id))
     return int(returned or 0)

@@ -27,6 +27,7 @@ class Receipt:
     body: Mapping[str, Any]
     run_id: str
     made_at: datetime
+    snapshot_md5: str | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ def find_receipt(connection: sa.Connection, pipeline: str, night: date, fingerpr
     return None if row is None else Receipt(**row)
 
 
+def receipt_by_id(connection: sa.Connection, receipt_id: int) -> Receipt:
+    """The receipt that a publication names."""
+    row = connection.execute(sa.select(receipt).where(receipt.c.receipt_id == receipt_id)).mappings().one()
+    return Receipt(**row)
+
+
 def require_receipt(connection: sa.Connection, pipeline: str, night: date, fingerprint: str) -> Receipt:
     """The receipt of a night's current predictions; committed together with them, so it is there."""
     found = find_receipt(connection, pipeline, night, fingerprint)
@@ -82,6 +89,31 @@ def current_publications(connection: sa.Connection, pipeline: str, first: date, 
         .order_by(publication.c.score_date)
     )
     return {row["score_date"]: Publication(**row) for row in connection.execute(query).mappings()}
+
+
+def publications_of_night(connection: sa.Connection, pipeline: str, night: date) -> list[Publication]:
+    """Every revision of a night that was ever published, oldest first."""
+    query = sa.select(publication).where(publication.c.pipeline == pipeline, publication.c.score_date == night)
+    rows = connection.execute(query.order_by(publication.c.revision)).mappings()
+    return [Publication(**row) for row in rows]
+
+
+def list_publications(connection: sa.Connection, pipeline: str) -> list[Publication]:
+    """Every revision of every night that was ever published, in the order of their publication."""
+    query = sa.select(publication).where(publication.c.pipeline == pipeline).order_by(publication.c.publication_id)
+    return [Publication(**row) for row in connection.execute(query).mappings()]
+
+
+def publication_as_of(connection: sa.Connection, pipeline: str, night: date, at: datetime) -> int | None:
+    """The id of the publication that readers saw at the instant `at`, or None."""
+    query = (
+        sa.select(publication_event.c.publication_id)
+        .where(publication_event.c.pipeline == pipeline, publication_event.c.score_date == night)
+        .where(publication_event.c.moved_at <= at)
+        .order_by(publication_event.c.moved_at.desc(), publication_event.c.event_id.desc())
+        .limit(1)
+    )
+    return connection.scalar(query)
 
 
 def latest_publication(connection: sa.Connection, pipeline: str) -> Publication | None:

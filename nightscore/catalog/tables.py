@@ -36,6 +36,7 @@ def _night(nullable: bool = False) -> sa.Column[object]:
 partition_version = sa.Table(
     "partition_version", METADATA, _identity("version_id"), _text("dataset"), _night(), _text("md5"),
     _count("rows"), _count("bytes"), _text("fingerprint"), _json("inputs"), _text("run_id"), _instant("created_at"),
+    _text("content_sha256", nullable=True), _json("origin", nullable=True),
     sa.Index("partition_version_by_partition", "dataset", "score_date"),
 )  # fmt: skip
 
@@ -76,7 +77,7 @@ model_version = sa.Table(
     _text("capsule_md5"), _text("manifest_sha256"), _text("function_hash"), _text("recipe_hash"),
     _text("snapshot_md5"), _text("algorithm"), _text("task"), sa.Column("as_of", sa.Date, nullable=False),
     sa.Column("parent", sa.Integer, nullable=True), _text("status"), _json("metrics"), _text("created_by"),
-    _text("purpose"), _text("run_id"), _instant("created_at"),
+    _text("purpose"), _text("run_id"), _instant("created_at"), _json("provenance", nullable=True),
     sa.UniqueConstraint("pipeline", "recipe_hash", name="model_version_once_a_recipe"),
 )  # fmt: skip
 
@@ -95,7 +96,7 @@ receipt = sa.Table(
     sa.Column("predictions_id", sa.BigInteger, sa.ForeignKey("nightscore.partition_version.version_id"),
               nullable=False),
     sa.Column("model_version", sa.Integer, nullable=False), _text("fingerprint"), _json("body"),
-    _text("run_id"), _instant("made_at"),
+    _text("run_id"), _instant("made_at"), _text("snapshot_md5", nullable=True),
     sa.UniqueConstraint("pipeline", "score_date", "fingerprint", name="receipt_once_a_fingerprint"),
 )  # fmt: skip
 
@@ -136,6 +137,20 @@ step_time = sa.Table(
     _count("made"), _count("reused"), _count("blocked"), _count("rows"),
     sa.Column("seconds", sa.Double, nullable=False), _text("run_id"), _instant("finished_at"),
     sa.Index("step_time_by_run", "run_id"),
+)  # fmt: skip
+
+wheelhouse = sa.Table(
+    "wheelhouse", METADATA,
+    sa.Column("lock_sha256", sa.Text, primary_key=True), sa.Column("platform", sa.Text, primary_key=True),
+    _text("directory_md5"), _count("bytes"), _instant("stored_at"),
+)  # fmt: skip
+
+reproduction = sa.Table(
+    "reproduction", METADATA, _identity("reproduction_id"), _text("pipeline"), _text("kind"),
+    sa.Column("version", sa.Integer, nullable=False), _night(nullable=True), _count("receipt_id", nullable=True),
+    _text("outcome"), _text("level", nullable=True), _text("first_difference", nullable=True), _json("report"),
+    _text("asked_by"), _text("run_id"), sa.Column("seconds", sa.Double, nullable=False), _instant("at"),
+    sa.Index("reproduction_by_subject", "pipeline", "kind", "version", "score_date", "reproduction_id"),
 )  # fmt: skip
 
 deployment_fact = sa.Table(

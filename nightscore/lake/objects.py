@@ -22,10 +22,11 @@ OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object in the store: the MD5 of its bytes and their number."""
+    """An object in the store: the MD5 of its bytes and their number, and of a table the hash of what it means."""
 
     md5: str
     bytes: int
+    content_sha256: str | None = None
 
 
 class ObjectStore:
@@ -42,6 +43,14 @@ class ObjectStore:
     def has(self, md5: str) -> bool:
         """Whether the object is there; says nothing of its bytes."""
         return self.path(md5).is_file()
+
+    def touch(self, md5: str) -> bool:
+        """Whether the object is there; if so, garbage collection takes it for new from now on."""
+        try:
+            os.utime(self.path(md5))
+        except FileNotFoundError:
+            return False
+        return True
 
     def put_file(self, source: Path) -> StoredObject:
         """Take the finished file `source` into the store; it is moved, so it must be on the same file system."""
@@ -111,6 +120,7 @@ class ObjectStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         # An object that is there was complete when it arrived, but a damaged one must not win over good bytes.
         if target.is_file() and hash_file(target)[0] == md5:
+            self.touch(md5)
             return
         os.replace(source, target)
         _fsync(target.parent)

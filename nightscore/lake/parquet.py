@@ -9,27 +9,44 @@ from pathlib import Path
 
 import polars as pl
 
+from nightscore.lake.content import content_hash
+
 ROW_GROUP_ROWS = 1 << 17
+CONTENT_HASH = "nightscore.content_sha256"
 
 
-def write_parquet(frame: pl.DataFrame, key: Sequence[str], path: Path) -> None:
-    """Write `frame`, sorted by `key` and then by every other column, to `path`."""
+def write_parquet(frame: pl.DataFrame, key: Sequence[str], path: Path) -> str:
+    """Write `frame`, sorted by `key` and then by every other column, to `path`; returns its content hash.
+
+    The file carries the hash too, so that an object says what it means without the catalog.
+    """
     import pyarrow.parquet as pq
 
     rest = [name for name in frame.columns if name not in key]
     ordered = frame.sort([*key, *rest], nulls_last=True).rechunk() if frame.width else frame
+    content_sha256 = content_hash(ordered, key)
     table = ordered.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    stated = table.replace_schema_metadata({CONTENT_HASH: content_sha256})
     pq.write_table(
-        table, path, compression="zstd", compression_level=3, version="2.6", data_page_version="1.0",
+        stated, path, compression="zstd", compression_level=3, version="2.6", data_page_version="1.0",
         write_page_checksum=True, row_group_size=ROW_GROUP_ROWS, store_schema=True,
     )  # fmt: skip
+    return content_sha256
+
+
+def stated_content_hash(path: Path) -> str | None:
+    """The content hash that the file at `path` carries; None of a file that another writer wrote."""
+    import pyarrow.parquet as pq
+
+    stated = (pq.read_metadata(path).metadata or {}).get(CONTENT_HASH.encode())
+    return None if stated is None else str(stated.decode())
 
 
 def read_batches(path: Path, rows: int) -> Iterator[pl.DataFrame]:
     """The file's rows in order, `rows` at a time at most, with page checksums verified; bounded memory."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
         empty = True
         for batch in file.iter_batches(batch_size=rows):
             empty = False

@@ -5,7 +5,7 @@ has passed. Added here: a way to read or commit partitions. Not here: what a dat
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 import polars as pl
@@ -23,7 +23,7 @@ from nightscore.catalog.partitions import (
 from nightscore.clock import Clock
 from nightscore.errors import NotReadable
 from nightscore.lake.objects import ObjectStore, StoredObject
-from nightscore.lake.parquet import write_parquet
+from nightscore.lake.parquet import stated_content_hash, write_parquet
 from nightscore.spec.windows import nights_between
 
 
@@ -38,8 +38,13 @@ class Lake:
     def put(self, frame: pl.DataFrame, key: Sequence[str]) -> StoredObject:
         """Store `frame` as one Parquet object; it is not a partition of anything yet."""
         with self.store.scratch() as path:
-            write_parquet(frame, key, path)
-            return self.store.put_file(path)
+            content_sha256 = write_parquet(frame, key, path)
+            return replace(self.store.put_file(path), content_sha256=content_sha256)
+
+    def stored(self, md5: str) -> StoredObject:
+        """What is known of a table that is in the lake already."""
+        path = self.store.path(md5)
+        return StoredObject(md5, path.stat().st_size, stated_content_hash(path))
 
     def commit(self, candidates: Sequence[Candidate], run_id: str) -> dict[tuple[str, date], int]:
         """Make candidates current, all in one transaction; PartitionConflict when one has moved meanwhile."""
@@ -111,8 +116,11 @@ def _span(nights: Sequence[date]) -> str:
 def candidate(
     dataset: str, night: date, stored: StoredObject, rows: int, fingerprint: str,
     standing: Mapping[date, PartitionVersion], inputs: Sequence[PartitionVersion] = (),
+    origin: Sequence[str] = (),
 ) -> Candidate:  # fmt: skip
-    """A candidate that replaces what `standing` shows as current."""
+    """A candidate that replaces what `standing` shows as current; `origin`: the files or table that a source read."""
     replaces = standing[night].version_id if night in standing else None
     ids = tuple(version.version_id for version in inputs)
-    return Candidate(dataset, night, stored.md5, rows, stored.bytes, fingerprint, replaces, ids)
+    return Candidate(
+        dataset, night, stored.md5, rows, stored.bytes, fingerprint, replaces, ids, stored.content_sha256, tuple(origin)
+    )

@@ -77,12 +77,12 @@ def _judge(
 
 def _objects_present(workspace: Workspace, verdict: Verdict) -> bool:
     named = [md5 for md5 in (verdict.accepted_md5, verdict.quarantined_md5) if md5 is not None]
-    return all(workspace.lake.store.has(md5) for md5 in named)
+    return all(workspace.lake.store.touch(md5) for md5 in named)
 
 
 def _admission(workspace: Workspace, verdict: Verdict) -> Admission:
     def stored(md5: str | None) -> StoredObject | None:
-        return None if md5 is None else StoredObject(md5, workspace.lake.store.path(md5).stat().st_size)
+        return None if md5 is None else workspace.lake.stored(md5)
 
     return Admission(verdict, stored(verdict.accepted_md5), stored(verdict.quarantined_md5))
 
@@ -103,7 +103,10 @@ def outcome_of(admission: Admission, committed: Sequence[Candidate]) -> NightOut
     """What the orchestrator and the reports are told about one judged night."""
     verdict = admission.verdict
     result: Literal["made", "blocked"] = "made" if verdict.passed else "blocked"
-    facts = {one.dataset: {"md5": one.md5, "rows": one.rows, "bytes": one.bytes} for one in committed}
+    facts = {
+        one.dataset: {"md5": one.md5, "content": one.content_sha256, "rows": one.rows, "bytes": one.bytes}
+        for one in committed
+    }
     rows = admission.rows_out if verdict.passed else 0
     return NightOutcome(
         verdict.dataset, verdict.score_date, result, rows, verdict.reasons, verdict.report, facts

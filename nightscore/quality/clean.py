@@ -55,7 +55,7 @@ def _clean_night(
     recipe = fingerprint("clean", delivered=version.md5, rules=rules_hash(rules))
     if night in standing and standing[night].fingerprint == recipe:
         return NightOutcome(rules.dataset, night, "reused", standing[night].rows)
-    content = StoredObject(version.md5, version.bytes)
+    content = StoredObject(version.md5, version.bytes, version.content_sha256)
     admission = admit(
         workspace, pipeline.name, rules, night, content,
         lambda: pl.read_parquet(workspace.lake.store.verified_path(version.md5)), run_id,

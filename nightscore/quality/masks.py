@@ -78,6 +78,12 @@ def offending(frame: pl.DataFrame, check: Check) -> pl.Series:
     return pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
 
 
+def accepted_rows(frame: pl.DataFrame, rules: tuple[Rule, ...]) -> pl.DataFrame:
+    """The rows that a gate which passed has let in: those that no expectation sets aside."""
+    aside = [offending(frame, check) for check in checks_of(rules) if check.rule.severity == "quarantine"]
+    return frame.filter(~pl.any_horizontal(aside)) if aside else frame
+
+
 def holds(frame: pl.DataFrame, rule: RowCount | Varies) -> bool:
     """Whether an expectation about the whole partition holds."""
     if isinstance(rule, Varies):

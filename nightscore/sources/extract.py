@@ -18,7 +18,7 @@ import polars as pl
 from nightscore.errors import SourceMalformed
 from nightscore.sources.columns import UNREADABLE, Cells, frame_schema, read_cells, unreadable_json
 from nightscore.sources.files import read_files
-from nightscore.sources.parts import Part, check_columns, evaluate, event_dates, sandbox
+from nightscore.sources.parts import Origin, Part, check_columns, evaluate, event_dates, sandbox
 from nightscore.sources.sql import read_query
 from nightscore.spec.sources import Column, FileSource, Source
 
@@ -33,11 +33,21 @@ _TYPE_CHANGE_CELLS = 10
 
 @dataclass(frozen=True)
 class Extraction:
-    """One frame for every night asked for, what was read (no secrets), and the rows seen for these nights."""
+    """One frame for every night asked for, what was read, the nights' event dates, and the rows seen for them."""
 
     partitions: dict[date, pl.DataFrame]
-    origin: tuple[str, ...]
+    origins: tuple[Origin, ...]
+    event_dates: Mapping[date, date]
     rows_read: int
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """All that was read, a line each."""
+        return tuple(one.about for one in self.origins)
+
+    def origin_of(self, night: date) -> tuple[str, ...]:
+        """What one night's rows may come from: files without a date, and those of its event date."""
+        return tuple(one.about for one in self.origins if one.event_date in {None, self.event_dates[night]})
 
 
 def extract(source: Source, nights: Sequence[date], base: Path, environ: Mapping[str, str]) -> Extraction:
@@ -50,13 +60,13 @@ def extract(source: Source, nights: Sequence[date], base: Path, environ: Mapping
     first = source.first_date or date.min
     wanted = {night: _event_date(source, night) for night in sorted(set(nights))}
     existing = sorted({day for day in wanted.values() if day >= first})
-    origin: list[str] = []
+    origin: list[Origin] = []
     rows = _empty(source)
     if existing:
         # An abandoned reader would hold its connection until it is collected.
         with closing(_parts(source, existing, base, environ, origin)) as parts:
             rows = _read(source, existing, parts)
-    return Extraction(_split(source, wanted, existing, rows), tuple(origin), rows.height)
+    return Extraction(_split(source, wanted, existing, rows), tuple(origin), wanted, rows.height)
 
 
 def _event_date(source: Source, night: date) -> date:
@@ -64,7 +74,7 @@ def _event_date(source: Source, night: date) -> date:
 
 
 def _parts(
-    source: Source, dates: Sequence[date], base: Path, environ: Mapping[str, str], origin: list[str]
+    source: Source, dates: Sequence[date], base: Path, environ: Mapping[str, str], origin: list[Origin]
 ) -> Generator[Part, None, None]:
     if isinstance(source, FileSource):
         return read_files(source, dates, base, origin)

@@ -17,7 +17,7 @@ from zipfile import BadZipFile, ZipFile
 import polars as pl
 
 from nightscore.errors import SettingsError, SourceMalformed, SourceMissing, Transient
-from nightscore.sources.parts import Part
+from nightscore.sources.parts import Origin, Part
 from nightscore.sources.paths import Location, find_files
 from nightscore.spec.sources import FileSource
 
@@ -26,14 +26,17 @@ _REASONS_NAMED = 5
 _REMEDY = "repair the file at its origin, or the source's path, format or delimiter in the spec"
 
 
-def read_files(source: FileSource, dates: Sequence[date], base: Path, origin: list[str]) -> Generator[Part, None, None]:
+def read_files(
+    source: FileSource, dates: Sequence[date], base: Path, origin: list[Origin]
+) -> Generator[Part, None, None]:
     """Each file for the event dates as a Part, one at a time; appends `path, size, md5` to `origin`.
 
     Raises SourceMissing with every missing file at once, SourceMalformed, or Transient when the storage fails.
     """
     for location in find_files(source.path, dates, base):
         content = _fetch(location)
-        origin.append(f"{location.label} size={len(content)} md5={md5(content, usedforsecurity=False).hexdigest()}")
+        about = f"{location.label} size={len(content)} md5={md5(content, usedforsecurity=False).hexdigest()}"
+        origin.append(Origin(about, location.event_date))
         yield Part(location.label, _parse(content, location, source), event_date=location.event_date)
 
 

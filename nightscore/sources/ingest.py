@@ -40,7 +40,7 @@ def ingest_source(
         recipe = fingerprint("source", source=source.model_dump(mode="json"))
         stored = _store(workspace, extraction.partitions, source.key)
         candidates = [
-            candidate(dataset, night, stored[night], frame.height, recipe, standing)
+            candidate(dataset, night, stored[night], frame.height, recipe, standing, origin=extraction.origin_of(night))
             for night, frame in extraction.partitions.items()
         ]
         made = workspace.lake.commit(candidates, run_id)
@@ -77,4 +77,4 @@ def _result(one: Candidate, made: Mapping[tuple[str, date], int]) -> Literal["ma
 
 
 def _facts(one: Candidate, extraction: Extraction) -> dict[str, object]:
-    return {"md5": one.md5, "bytes": one.bytes, "origin": list(extraction.origin)}
+    return {"md5": one.md5, "content": one.content_sha256, "bytes": one.bytes, "origin": list(extraction.origin)}

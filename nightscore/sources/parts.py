@@ -32,6 +32,14 @@ class Part:
     event_date: date | None = None
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Something that was read, in one line without secrets; `event_date` where all of it belongs to one."""
+
+    about: str
+    event_date: date | None = None
+
+
 @contextmanager
 def sandbox() -> Iterator["DuckDBPyConnection"]:
     """A DuckDB connection in UTC with one thread, which reaches no file, no network and no Python variable."""

@@ -12,7 +12,7 @@ import polars as pl
 from sqlalchemy import URL, Connection, CursorResult, NullPool, create_engine, exc, make_url, text
 
 from nightscore.errors import DatabaseUnavailable, NightscoreError, SettingsError, SourceMalformed
-from nightscore.sources.parts import Part
+from nightscore.sources.parts import Origin, Part
 from nightscore.spec.sources import SqlSource
 
 _CHUNK_ROWS = 50_000
@@ -20,7 +20,7 @@ _TRANSIENT_STATES = ("08", "40", "53", "55", "57")
 
 
 def read_query(
-    source: SqlSource, dates: Sequence[date], environ: Mapping[str, str], origin: list[str]
+    source: SqlSource, dates: Sequence[date], environ: Mapping[str, str], origin: list[Origin]
 ) -> Generator[Part, None, None]:
     """The query's rows for first to last event date (both included), as Parts of 50,000 rows.
 
@@ -29,7 +29,7 @@ def read_query(
     """
     url = _find_url(source, environ)
     bounds = {"start": min(dates), "end": max(dates)}
-    origin.append(f"{_mask(url)} query={source.query.strip()} start={bounds['start']} end={bounds['end']}")
+    origin.append(Origin(f"{_mask(url)} query={source.query.strip()} start={bounds['start']} end={bounds['end']}"))
     label = f"the query on ${source.url_env}"
     with _connect(url, source) as connection:
         try:
