@@ -10,9 +10,9 @@ from datetime import date
 import polars as pl
 
 from nightscore.catalog.partitions import PartitionVersion
-from nightscore.features.dbt import dbt_files_hash, run_dbt
+from nightscore.features.compute import Tables, compute_features
+from nightscore.features.dbt import dbt_files_hash
 from nightscore.features.inputs import bind_inputs, inputs_of_night
-from nightscore.features.scratch import export_nights, open_scratch
 from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.outcomes import NightOutcome, mark_prepared, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
@@ -73,25 +73,13 @@ def _is_current(standing: Mapping[date, PartitionVersion], one: _Night) -> bool:
 def _run_sql(
     workspace: Workspace, pipeline: Pipeline, bound: Mapping[str, Mapping[date, PartitionVersion]],
     nights: Sequence[date],
-) -> dict[str, dict[date, pl.DataFrame]]:  # fmt: skip
-    inputs = {name: list(versions.values()) for name, versions in bound.items()}
-    variables = {"start_date": min(nights), "end_date": max(nights), "horizon_days": pipeline.label.horizon_days}
-    key = ["score_date", *pipeline.entity.key]
-    command = ["build", "--select", f"nightscore.{pipeline.name}", "--exclude-resource-type", "unit_test"]
-    with open_scratch(workspace, inputs) as (path, connection):
-        settings = workspace.settings
-        environment = {
-            "NIGHTSCORE_SCRATCH": str(path), "NIGHTSCORE_DUCKDB_MEMORY": settings.memory_limit,
-            "NIGHTSCORE_DUCKDB_THREADS": str(settings.threads),
-        }  # fmt: skip
-        run_dbt(settings, "features", command, variables, environment)
-        features = export_nights(connection, pipeline.features.model, "score_date", nights, key)
-        labels = export_nights(connection, pipeline.label.model, "known_on", nights, key)
-    wanted = [*dict.fromkeys([*key, *pipeline.feature_names])]
-    return {
-        features_dataset(pipeline.name): {night: frame.select(wanted) for night, frame in features.items()},
-        labels_dataset(pipeline.name): labels,
+) -> Tables:  # fmt: skip
+    store = workspace.lake.store
+    files = {
+        name: {night: store.verified_path(version.md5) for night, version in versions.items()}
+        for name, versions in bound.items()
     }
+    return compute_features(workspace.settings, pipeline, files, workspace.settings.lake_path, nights)
 
 
 def _commit(

@@ -1,6 +1,6 @@
 """One run's scratch DuckDB: views over lake objects going in, feature tables coming out.
 
-A file of its own a run, so nothing locks; external access is shut but for the lake.
+A file of its own a run, so nothing locks; external access is shut but for the partitions.
 Added here: how partitions appear to SQL. Not here: the SQL.
 """
 
@@ -14,37 +14,35 @@ from typing import Any
 
 import polars as pl
 
-from nightscore.catalog.partitions import PartitionVersion
-from nightscore.lake.workspace import Workspace
+from nightscore.settings import Settings
 
-Inputs = Mapping[str, Sequence[PartitionVersion]]
-"""The partition versions that a build may read, by source name."""
+Files = Mapping[str, Mapping[date, Path]]
+"""The partitions that a build may read: source name, the night that knew it, and its file."""
 
 
 @contextmanager
-def open_scratch(workspace: Workspace, inputs: Inputs) -> Iterator[tuple[Path, Any]]:
+def open_scratch(settings: Settings, files: Files, readable: Path) -> Iterator[tuple[Path, Any]]:
     """A scratch database with a view `clean.<source>` for each source; yields its path and an open connection.
 
-    The connection stays open while dbt runs: it carries the permission to read the lake, and nothing else.
+    `readable` is the folder that all of `files` are in. The connection stays open while dbt runs: it carries the
+    permission to read that folder, and nothing else.
     """
     import duckdb
 
-    settings = workspace.settings
     parent = settings.home_path / "scratch"
     parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=parent, prefix=f"{os.getpid()}-") as folder:
         path = Path(folder) / "scratch.duckdb"
         connection = duckdb.connect(str(path))
         try:
-            _configure(connection, workspace, Path(folder))
-            _create_views(connection, workspace, inputs)
+            _configure(connection, settings, Path(folder), readable)
+            _create_views(connection, files)
             yield path, connection
         finally:
             connection.close()
 
 
-def _configure(connection: Any, workspace: Workspace, folder: Path) -> None:
-    settings = workspace.settings
+def _configure(connection: Any, settings: Settings, folder: Path, readable: Path) -> None:
     for statement in (
         "set autoinstall_known_extensions = false",
         "set autoload_known_extensions = false",
@@ -53,21 +51,20 @@ def _configure(connection: Any, workspace: Workspace, folder: Path) -> None:
         f"set memory_limit = '{settings.memory_limit}'",
         f"set threads = {settings.threads}",
         f"set temp_directory = '{folder}/spill'",
-        f"set allowed_directories = ['{settings.lake_path}/', '{folder}/']",
+        f"set allowed_directories = ['{readable}/', '{folder}/']",
         "set enable_external_access = false",
     ):
         connection.execute(statement)
 
 
-def _create_views(connection: Any, workspace: Workspace, inputs: Inputs) -> None:
+def _create_views(connection: Any, files: Files) -> None:
     connection.execute("create schema clean")
     connection.execute("create schema lake")
     connection.execute("create table lake.partition (source varchar, file varchar, known_on date)")
-    for source, versions in inputs.items():
-        files = {version.score_date: str(workspace.lake.store.verified_path(version.md5)) for version in versions}
-        rows = [(source, file, night) for night, file in sorted(files.items())]
+    for source, by_night in files.items():
+        rows = [(source, str(file), night) for night, file in sorted(by_night.items())]
         connection.executemany("insert into lake.partition values (?, ?, ?)", rows)
-        listed = ", ".join(f"'{file}'" for file in sorted(set(files.values())))
+        listed = ", ".join(f"'{file}'" for file in sorted({file for _, file, _ in rows}))
         connection.execute(
             f'create view clean."{source}" as '  # noqa: S608 (names are checked by the spec, paths are our own)
             f"select data.* exclude (filename), known.known_on from read_parquet([{listed}], filename = true) as data "

@@ -14,7 +14,7 @@ from nightscore.spec.base import CalendarDate, Name, SpecModel, Task
 from nightscore.spec.expectations import Expectation
 from nightscore.spec.serving import Decision, Publish, Replay, Schedule
 from nightscore.spec.sources import Source
-from nightscore.spec.training import Features, Label, Training
+from nightscore.spec.training import Features, Label, Promotion, Training
 
 
 def _known_timezone(name: str) -> str:
@@ -52,6 +52,7 @@ class Pipeline(SpecModel):
     features: Features
     label: Label
     training: Training
+    promotion: Promotion = Promotion()
     decision: Decision
     publish: Publish = Publish()
     schedule: Schedule = Schedule()

@@ -50,10 +50,17 @@ class Publish(SpecModel):
     description: str = ""
 
 
-class Schedule(SpecModel):
-    """When the night runs, in the pipeline's time zone."""
+Cron = Annotated[str, StringConstraints(pattern=r"^(\S+ ){4}\S+$")]
 
-    cron: Annotated[str, StringConstraints(pattern=r"^(\S+ ){4}\S+$")] = "0 3 * * *"
+
+class Schedule(SpecModel):
+    """When the night and the drill run, in the pipeline's time zone."""
+
+    cron: Cron = "0 3 * * *"
+    drill: Cron = Field(
+        default="0 5 * * 0", description="when an old night and an old model version are made again and compared"
+    )
+    drill_budget_minutes: int = Field(default=30, ge=1, description="minutes that one drill may take")
 
 
 class Replay(SpecModel):

@@ -1,8 +1,9 @@
-"""The `features`, `label` and `training` sections: what a model sees, what it predicts and how it is fitted.
+"""The `features`, `label`, `training` and `promotion` sections: what a model sees, predicts, and how it is fitted.
 
-Added here: a setting of fitting or of the training set. Not here: promotion and rollout policy.
+Added here: a setting of fitting, of the training set or of promotion. Not here: what is done with scores.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -57,6 +58,33 @@ class LightGbm(SpecModel):
     threads: int = Field(default=1, ge=1, le=64, description="part of the version's identity; never 0")
 
 
+_GOSS = "only plain boosting is offered; GOSS gives another model for another number of threads"
+_LINEAR = "linear trees give another model for another number of threads"
+_THREADS = "0 or -1 takes what the machine has, and another machine makes another model; write threads, at least 1"
+_DASK = "distributed training such as Dask's adds up in no fixed order: three runs gave three models"
+_GPU = "a GPU adds up in no fixed order"
+_QUANTIZED = "with quantised gradients LightGBM broke off on categories with bagging"
+_SEED = "there is one seed, training.seed, and every other one follows from it"
+_REFUSED: tuple[tuple[str, str], ...] = (
+    ("boosting boosting_type boost data_sample_strategy goss top_rate other_rate", _GOSS),
+    ("linear_tree linear_trees linear_lambda", _LINEAR),
+    ("num_threads num_thread nthread nthreads n_jobs", _THREADS),
+    ("trainer dask distributed tree_learner tree_learner_type num_machines machines", _DASK),
+    ("device device_type gpu cuda gpu_use_dp gpu_platform_id gpu_device_id num_gpu", _GPU),
+    ("use_quantized_grad num_grad_quant_bins quant_train_renew_leaf stochastic_rounding", _QUANTIZED),
+    ("seed random_seed random_state bagging_seed feature_fraction_seed extra_seed data_random_seed drop_seed", _SEED),
+    ("deterministic", "it is always on: without it six runs on four threads gave six models"),
+    ("force_col_wise", "it is always on, so that the number of threads matters less"),
+    (
+        "force_row_wise",
+        "training is always column by column; row by row, labels with a heavy tail gave another model for another "
+        "number of threads",
+    ),
+)
+IRREPRODUCIBLE: Mapping[str, str] = {key: reason for keys, reason in _REFUSED for key in keys.split()}
+"""Settings that users know from LightGBM, and why they cannot be said here (as measured)."""
+
+
 class Linear(SpecModel):
     """Logistic (binary) or ridge (regression) model on imputed, scaled and one-hot encoded features."""
 
@@ -82,3 +110,11 @@ class Training(SpecModel):
     seed: int = Field(default=20130401, ge=0, le=2**31 - 1)
     algorithm: Algorithm
     baselines: tuple[Algorithm, ...] = (Constant(type="constant"),)
+
+
+class Promotion(SpecModel):
+    """Which versions may become champion."""
+
+    allow_dirty: bool = Field(
+        default=True, description="also versions trained from changes that were not committed; they stay reproducible"
+    )

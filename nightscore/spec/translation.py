@@ -1,7 +1,7 @@
 """pydantic's validation errors as plain faults: where in the YAML, what was found, what was expected.
 
-Added here: words for an error type of pydantic, or the reason why a key is refused.
-Not here: rules between sections (`pipeline.py`), faults of notation (`yaml_nodes.py`).
+Added here: words for an error type of pydantic. Not here: why a setting of training is refused (`training.py`), rules
+between sections (`pipeline.py`), faults of notation (`yaml_nodes.py`).
 """
 
 from collections.abc import Callable, Iterable
@@ -14,31 +14,9 @@ from pydantic_core import ErrorDetails
 
 from nightscore.spec.base import SpecModel
 from nightscore.spec.pipeline import Finding, Location, Pipeline
+from nightscore.spec.training import IRREPRODUCIBLE
 from nightscore.spec.yaml_nodes import shorten, show
 
-_MACHINE = "not allowed because it makes training irreproducible"
-_EXPLAINED = {
-    "boosting": f"{_MACHINE} (GOSS samples by gradient; only plain boosting is offered)",
-    "boosting_type": f"{_MACHINE} (GOSS samples by gradient; only plain boosting is offered)",
-    "data_sample_strategy": f"{_MACHINE} (GOSS samples by gradient)",
-    "top_rate": f"{_MACHINE} (a setting of GOSS, which samples by gradient)",
-    "other_rate": f"{_MACHINE} (a setting of GOSS, which samples by gradient)",
-    "linear_tree": f"{_MACHINE} (linear leaves depend on the order of floating-point sums)",
-    "linear_lambda": f"{_MACHINE} (a setting of linear trees, which depend on the order of floating-point sums)",
-    "num_threads": f"{_MACHINE} (0 means whatever the machine has); write threads, at least 1",
-    "n_jobs": f"{_MACHINE} (-1 and 0 mean whatever the machine has); write threads, at least 1",
-    "tree_learner": f"{_MACHINE} (distributed training, as with Dask, sums in no fixed order)",
-    "num_machines": f"{_MACHINE} (distributed training, as with Dask, sums in no fixed order)",
-    "machines": f"{_MACHINE} (distributed training, as with Dask, sums in no fixed order)",
-    "dask": f"{_MACHINE} (distributed training sums in no fixed order)",
-    "device": f"{_MACHINE} (GPU sums run in no fixed order)",
-    "device_type": f"{_MACHINE} (GPU sums run in no fixed order)",
-    "goss": f"{_MACHINE} (GOSS samples by gradient)",
-    "deterministic": "it is always on, so it cannot be set",
-    "force_col_wise": "it is always on, so it cannot be set",
-    "force_row_wise": f"{_MACHINE} (training is always column by column)",
-}
-_ALGORITHM_SECTIONS = ("algorithm", "baselines")
 _SYNONYMS = {
     "n_estimators": "trees",
     "num_iterations": "trees",
@@ -72,8 +50,8 @@ def _bound(key: str, sign: str) -> Words:
 
 
 def _thread_reason(error: ErrorDetails) -> str:
-    zero_threads = error["loc"][-1] == "threads" and error["input"] == 0
-    return f"; 0 is {_MACHINE} (it means whatever the machine has)" if zero_threads else ""
+    zero_threads = error["loc"][-1] == "threads" and error["input"] in (0, -1)
+    return f"; {IRREPRODUCIBLE['num_threads']}" if zero_threads else ""
 
 
 def _unquoted(kind: str) -> Words:
@@ -94,7 +72,7 @@ def _characters(key: str, limit: str) -> Words:
 
 
 def _tags(error: ErrorDetails) -> str:
-    reason = _EXPLAINED.get(str(_context(error, "tag")).lower())
+    reason = IRREPRODUCIBLE.get(str(_context(error, "tag")).lower())
     return f"one of {_context(error, 'expected_tags')}" + (f"; {reason}" if reason else "")
 
 
@@ -160,9 +138,8 @@ def _unknown_key(value: object) -> str:
 
 def _explain_key(where: Location, owner: type[SpecModel] | None) -> str:
     key, allowed = str(where[-1]), owner.model_fields if owner else ()
-    in_algorithm = where[:1] == ("training",) and where[1:2] and where[1] in _ALGORITHM_SECTIONS
-    if in_algorithm and key in _EXPLAINED:
-        return f"no such key; {_EXPLAINED[key]}"
+    if where[:1] == ("training",) and key in IRREPRODUCIBLE:
+        return f"no such key; {IRREPRODUCIBLE[key]}"
     return f"no such key; {suggest(key, allowed)}"
 
 

@@ -34,11 +34,23 @@ def require_pipeline_name(settings: Settings, name: str) -> None:
         raise SpecError(f"Finding pipeline {name}", found, "check the name")
 
 
+def parse_version(text: str) -> tuple[str, int]:
+    """`pipeline@7` as its two parts."""
+    name, at, number = text.partition("@")
+    if not (name and at and number.isdigit()):
+        raise SpecError("Reading the version", f"found {text!r}", "write it as pipeline@number: flight_delay@1")
+    return name, int(number)
+
+
 def validate(
     file: Annotated[Path | None, typer.Argument(help="One spec; every spec under pipelines/ when absent.")] = None,
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Check specs against the schema, themselves and the SQL they name; every finding at once."""
+    """Check specs against the schema, themselves and the SQL they name; every finding at once.
+
+    SQL whose result may differ from run to run is refused too, naming the model and the column.
+    """
+    from nightscore.features.determinism import require_determined
     from nightscore.scoring.decide import check_decision
     from nightscore.spec.loader import find_dbt_models, load_spec, load_specs
 
@@ -49,6 +61,7 @@ def validate(
         loaded = load_specs(settings.pipelines_path, settings.dbt_path)
     for pipeline in loaded.values():
         check_decision(pipeline)
+        require_determined(settings, pipeline)
     if as_json:
         print_json([pipeline.model_dump(mode="json") for pipeline in loaded.values()])
         return
