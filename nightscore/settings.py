@@ -22,6 +22,12 @@ class Settings(BaseSettings):
     home: Path | None = Field(default=None, description="state: database, lake, caches; default <root>/.nightscore")
     database_url: SecretStr | None = Field(default=None, description="PostgreSQL 15 or later; embedded when absent")
     reader_password: SecretStr | None = Field(default=None, description="bi_reader's password on an external server")
+    remote: str | None = Field(
+        default=None, description="the lake's remote: a folder or fsspec URL (s3://bucket/prefix)"
+    )
+    alert_urls: SecretStr | None = Field(
+        default=None, description="where alerts go: apprise URLs, separated by spaces; nowhere when absent"
+    )
     threads: int = Field(default=2, ge=1, description="threads that SQL and scoring may use")
     memory_limit: str = Field(default="2GB", description="memory that DuckDB may use")
 
