@@ -43,6 +43,7 @@ def make_shop(root: Path, days: int) -> Path:
     for name in ("dbt_project.yml", "profiles.yml", "macros", "models/marts"):
         source, target = REPOSITORY / "dbt" / name, root / "dbt" / name
         shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copy(source, target)
+    shutil.copy(REPOSITORY / "requirements.lock", root)
     for day in range(days):
         write_day(root, FIRST + timedelta(days=day))
     return root

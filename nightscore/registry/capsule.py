@@ -19,7 +19,7 @@ from nightscore.registry.environment import describe_environment
 from nightscore.registry.manifest import FILE_NAME, MANIFEST_FILE, FileEntry, Manifest, as_json_text
 from nightscore.spec.base import Task
 from nightscore.training.algorithms import MODEL_FILES, Model, read_model
-from nightscore.training.fit import EXPECTED_SCORE, Trained
+from nightscore.training.fit import EXPECTED, EXPECTED_RAW, EXPECTED_SCORE, Trained
 from nightscore.training.matrix import Encoding, Vector, encode, row_key
 
 OWN_FILES = frozenset(
@@ -83,9 +83,8 @@ def function_hash(trained: Trained) -> str:
 
     Two models with this hash in common score alike, whatever their parameters, counts or file format.
     """
-    golden = encode(trained.golden, trained.encoding, (EXPECTED_SCORE,))
-    text = trained.model.function_text().encode()
-    return hashlib.sha256(text + b"\n" + trained.model.raw(golden).tobytes()).hexdigest()
+    text, raw = trained.model.function_text().encode(), trained.golden[EXPECTED_RAW].to_numpy()
+    return hashlib.sha256(text + b"\n" + raw.tobytes()).hexdigest()
 
 
 def read_capsule(folder: Path) -> Capsule:
@@ -108,7 +107,7 @@ def golden_differences(folder: Path) -> list[str]:
     """Load the capsule in `folder`, unverified, and say which golden rows it scores otherwise than when written."""
     golden = pl.read_parquet((folder / "golden.parquet").read_bytes())
     expected = golden[EXPECTED_SCORE].to_numpy()
-    scores = read_capsule(folder).predict(golden.drop(EXPECTED_SCORE))
+    scores = read_capsule(folder).predict(golden.drop(EXPECTED))
     if not golden.height:
         return ["golden.parquet has no rows"]
     different = np.flatnonzero(expected.view(np.int64) != scores.view(np.int64))

@@ -4,7 +4,6 @@ Added here: steps of registration. Not here: fitting (`nightscore/training`), or
 """
 
 import getpass
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -13,14 +12,22 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nightscore.catalog.models import ModelVersion, alias_holder, insert_version, next_version, version_of_recipe
+from nightscore.features.determinism import require_determined
 from nightscore.lake.fingerprints import code_hash, fingerprint
 from nightscore.lake.outcomes import NightOutcome, timed_step
 from nightscore.lake.workspace import Workspace
 from nightscore.registry.capsule import CapsuleId, write_capsule
+from nightscore.registry.locks import installed_versions
+from nightscore.registry.provenance import Provenance, find_provenance
+from nightscore.registry.sources import keep_commit
 from nightscore.registry.versions import CHAMPION, make_first_champion, open_capsule
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.fit import Trained, train
 from nightscore.training.training_set import TrainingSet, make_training_set
+
+TRAINING_SET_FILE = "training_set.parquet"
+NUMERIC_PACKAGES = ("duckdb", "lightgbm", "numpy", "polars", "pyarrow", "scikit-learn", "scipy")
+"""Another release of one of these is another recipe, since it may give another model."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Registration:
         return {
             "dagster/row_count": account.rows_out, "rows_in": account.rows_in, "excluded": dict(account.excluded),
             "as_of": str(self.training_set.as_of), "md5": self.training_set.stored.md5,
+            "content": self.training_set.stored.content_sha256, "snapshot": self.version.snapshot_md5,
         }  # fmt: skip
 
     @property
@@ -47,6 +55,7 @@ class Registration:
         identity = {
             "version": version.name, "new": self.is_new, "capsule": version.capsule_md5,
             "manifest_sha256": version.manifest_sha256, "function_hash": version.function_hash,
+            "snapshot": version.snapshot_md5, "provenance": dict(version.provenance or {}),
         }  # fmt: skip
         measured = {
             f"held_out/{algorithm}/{metric}": value
@@ -60,8 +69,10 @@ class Registration:
 def train_version(workspace: Workspace, pipeline: Pipeline, as_of: date, purpose: str, run_id: str) -> Registration:
     """Train for night `as_of` and register the version; the first version of a pipeline becomes its champion.
 
-    The same recipe on the same data is the version it was before. Raises NotEnoughData, NotReadable.
+    The same recipe on the same data is the version it was before. Raises NotEnoughData, NotReadable, and Undetermined
+    for features that could come out otherwise another time.
     """
+    require_determined(workspace.settings, pipeline)
     with timed_step(workspace, pipeline.name, "training set", [as_of], run_id) as log:
         training_set = make_training_set(workspace, pipeline, as_of, run_id)
         rows = training_set.frame.height
@@ -70,12 +81,12 @@ def train_version(workspace: Workspace, pipeline: Pipeline, as_of: date, purpose
     with workspace.engine.connect() as connection:
         known = version_of_recipe(connection, pipeline.name, recipe)
     if known is not None:
-        _crown_first(workspace, known)
+        _finish(workspace, pipeline, known)
         return Registration(known, training_set, is_new=False)
     with timed_step(workspace, pipeline.name, "model", [as_of], run_id) as log:
         trained = train(training_set.frame, pipeline)
         version = _register(workspace, pipeline, trained, training_set, recipe, purpose, run_id)
-        _crown_first(workspace, version)
+        _finish(workspace, pipeline, version)
         log.outcomes.append(NightOutcome(f"{pipeline.name}.model", as_of, "made", rows))
     return Registration(version, training_set, is_new=True)
 
@@ -83,18 +94,21 @@ def train_version(workspace: Workspace, pipeline: Pipeline, as_of: date, purpose
 def _recipe(pipeline: Pipeline, training_set: TrainingSet) -> str:
     learns = {"training", "features", "label", "task", "entity"}
     parts = pipeline.model_dump(mode="json", include=learns)
-    return fingerprint("model", spec=parts, data=training_set.stored.md5, as_of=training_set.as_of)
+    installed = installed_versions()
+    packages = {name: installed.get(name) for name in NUMERIC_PACKAGES}
+    data = training_set.stored.content_sha256
+    return fingerprint("model", spec=parts, data=data, as_of=training_set.as_of, packages=packages)
 
 
 def _register(
     workspace: Workspace, pipeline: Pipeline, trained: Trained, training_set: TrainingSet, recipe: str,
     purpose: str, run_id: str,
 ) -> ModelVersion:  # fmt: skip
-    snapshot = _snapshot(workspace, training_set)
+    snapshot, provenance = _snapshot(workspace, training_set), find_provenance(workspace.settings.root, pipeline.name)
     with workspace.engine.connect() as connection:
         parent = alias_holder(connection, pipeline.name, CHAMPION)
-    context = _context(workspace, training_set, snapshot, parent, purpose)
-    capsule_md5, identity = _store_capsule(workspace, pipeline, trained, context)
+    context = _context(training_set, snapshot, parent, purpose, provenance)
+    capsule_md5, identity = _store_capsule(workspace, pipeline, trained, context, provenance)
     with workspace.engine.begin() as connection:
         number = next_version(connection, pipeline.name)
         made_meanwhile = version_of_recipe(connection, pipeline.name, recipe)
@@ -104,56 +118,47 @@ def _register(
             pipeline.name, number, capsule_md5, identity.manifest_sha256, identity.function_sha256, recipe, snapshot,
             pipeline.training.algorithm.type, pipeline.task, training_set.as_of, parent, "registered",
             trained.metrics | {"importance": trained.importance}, getpass.getuser(), purpose, run_id,
-            workspace.clock.now(),
+            workspace.clock.now(), provenance.facts,
         )  # fmt: skip
         insert_version(connection, version)
     return version
 
 
-def _crown_first(workspace: Workspace, version: ModelVersion) -> None:
-    """Try the capsule, and make it champion where there is none; also of a run that died before it could."""
+def _finish(workspace: Workspace, pipeline: Pipeline, version: ModelVersion) -> None:
+    """Keep the commit, try the capsule, and crown it where no version is; also after a run that died before it did."""
+    commit = (version.provenance or {}).get("commit")
+    if commit is not None:
+        keep_commit(workspace.settings.root, version.pipeline, version.version, commit)
     open_capsule(workspace, version)
-    make_first_champion(workspace, version, "nightscore", "the first version of the pipeline")
+    make_first_champion(workspace, pipeline, version, "nightscore", "the first version of the pipeline")
 
 
 def _snapshot(workspace: Workspace, training_set: TrainingSet) -> str:
-    entries = {
-        f"{version.dataset}/{version.score_date}.parquet": version.md5 for version in training_set.inputs
-    }  # fmt: skip
-    entries[f"training_set/{training_set.as_of}.parquet"] = training_set.stored.md5
+    """Pin exactly what was read; nothing is copied."""
+    parts = {"features": training_set.features, "labels": training_set.labels}
+    entries = {f"{name}/{one.score_date}.parquet": one.md5 for name, versions in parts.items() for one in versions}
+    entries[TRAINING_SET_FILE] = training_set.stored.md5
     return workspace.lake.store.put_directory(entries).md5
 
 
 def _store_capsule(
-    workspace: Workspace, pipeline: Pipeline, trained: Trained, context: Mapping[str, object]
+    workspace: Workspace, pipeline: Pipeline, trained: Trained, context: Mapping[str, object], provenance: Provenance
 ) -> tuple[str, CapsuleId]:
     store = workspace.lake.store
     spec_text = (workspace.settings.pipelines_path / f"{pipeline.name}.yaml").read_text(encoding="utf-8")
-    lock = workspace.settings.root / "requirements.lock"
-    extra = {"requirements.lock": lock.read_bytes()} if lock.is_file() else {}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "capsule"
-        identity = write_capsule(folder, trained, spec_text, context, extra)
+        identity = write_capsule(folder, trained, spec_text, context, provenance.files)
         entries = {path.name: store.put_bytes(path.read_bytes()).md5 for path in sorted(folder.iterdir())}
     return store.put_directory(entries).md5, identity
 
 
 def _context(
-    workspace: Workspace, training_set: TrainingSet, snapshot: str, parent: int | None, purpose: str
+    training_set: TrainingSet, snapshot: str, parent: int | None, purpose: str, provenance: Provenance
 ) -> dict[str, object]:
     return {
         "as_of": str(training_set.as_of), "snapshot_md5": snapshot, "parent": parent, "purpose": purpose,
-        "training_set_md5": training_set.stored.md5, "code_sha256": code_hash(),
-        "commit": _commit(workspace.settings.root), "created_by": getpass.getuser(),
+        "training_set_md5": training_set.stored.md5, "training_set_content": training_set.stored.content_sha256,
+        "code_sha256": code_hash(), "created_by": getpass.getuser(), **provenance.facts,
         "left_out": {str(night): why for night, why in training_set.left_out.items()},
     }  # fmt: skip
-
-
-def _commit(root: Path) -> str | None:
-    """The commit of the checkout, with `-dirty` when files differ; None outside of one."""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except OSError:
-        return None
-    return said.stdout.strip() or None

@@ -8,10 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nightscore.catalog.models import ModelVersion, alias_holder, find_version, list_versions, move_alias
-from nightscore.errors import AliasMissing
+from nightscore.errors import AliasMissing, PromotionRefused
 from nightscore.lake.workspace import Workspace
 from nightscore.registry.capsule import Capsule
 from nightscore.registry.verify import load_capsule
+from nightscore.spec.pipeline import Pipeline
 
 CHAMPION = "champion"
 
@@ -40,13 +41,31 @@ def require_champion(workspace: Workspace, pipeline: str) -> ModelVersion:
     return require_version(workspace, pipeline, version)
 
 
-def make_first_champion(workspace: Workspace, version: ModelVersion, actor: str, reason: str) -> bool:
-    """Give the alias to `version` if no version holds it; appended to the history. False when one does."""
+def make_first_champion(
+    workspace: Workspace, pipeline: Pipeline, version: ModelVersion, actor: str, reason: str
+) -> bool:
+    """Give the alias to `version` if no version holds it; appended to the history. False when one does.
+
+    Raises PromotionRefused where it would be given to a version that the spec does not allow.
+    """
     with workspace.engine.begin() as connection:
+        if alias_holder(connection, version.pipeline, CHAMPION) is None:
+            require_clean(pipeline, version)
         now = workspace.clock.now()
         return move_alias(
             connection, version.pipeline, CHAMPION, version.version, actor, reason, now, only_if_free=True
         )  # fmt: skip
+
+
+def require_clean(pipeline: Pipeline, version: ModelVersion) -> None:
+    """PromotionRefused for a version of uncommitted sources, where the spec asks for committed ones."""
+    if pipeline.promotion.allow_dirty or not (version.provenance or {}).get("dirty"):
+        return
+    raise PromotionRefused(
+        f"Promoting {version.name}",
+        "it was trained from uncommitted changes, and promotion.allow_dirty of the spec is false",
+        f"commit the changes and train again; {version.name} stays registered and reproducible",
+    )
 
 
 def open_capsule(workspace: Workspace, version: ModelVersion) -> Capsule:

@@ -28,8 +28,9 @@ from nightscore.training.matrix import (
 )
 
 GOLDEN_ROWS = 200
-EXPECTED_SCORE = "_expected_score"
-"""No spec name begins with an underscore, so this column cannot meet a feature."""
+EXPECTED_SCORE, EXPECTED_RAW = "_expected_score", "_expected_raw"
+EXPECTED = (EXPECTED_SCORE, EXPECTED_RAW)
+"""Columns beside the features of golden rows; no spec name begins with an underscore, so they cannot meet one."""
 
 
 @dataclass(frozen=True)
@@ -170,4 +171,5 @@ def _span(rows: pl.DataFrame) -> dict[str, Any]:
 def _golden(rows: pl.DataFrame, final: Fitted) -> pl.DataFrame:
     spread = np.linspace(0, rows.height - 1, min(GOLDEN_ROWS, rows.height)).astype(np.int64)
     golden = rows.select(final.encoding.names)[spread]
-    return golden.with_columns(pl.Series(EXPECTED_SCORE, final.score(golden)))
+    raw = final.model.raw(encode(golden, final.encoding))
+    return golden.with_columns(pl.Series(EXPECTED_SCORE, final.score(golden)), pl.Series(EXPECTED_RAW, raw))

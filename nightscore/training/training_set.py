@@ -20,6 +20,7 @@ from nightscore.lake.workspace import Workspace
 from nightscore.spec.datasets import features_dataset, labels_dataset, training_set_dataset
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.windows import nights_between
+from nightscore.training.matrix import row_key
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class TrainingSet:
     as_of: date
     frame: pl.DataFrame
     stored: StoredObject
-    inputs: tuple[PartitionVersion, ...]
+    features: Sequence[PartitionVersion]
+    labels: Sequence[PartitionVersion]
     account: RowAccount
     left_out: dict[date, str]
 
@@ -44,15 +46,15 @@ def make_training_set(workspace: Workspace, pipeline: Pipeline, as_of: date, run
     features = workspace.lake.require(features_dataset(pipeline.name), window)
     labels = workspace.lake.require(labels_dataset(pipeline.name), labels_known)
     inputs = (*features, *labels)
-    frame, account, left_out = _join(workspace, pipeline, as_of, features, labels)
-    key = ("score_date", *pipeline.entity.key)
-    dataset = training_set_dataset(pipeline.name)
-    stored, standing = workspace.lake.put(frame, key), workspace.lake.current(dataset, as_of, as_of)
+    joined = join_labels(pipeline, workspace.lake.scan(features), workspace.lake.scan(labels))
+    dataset, rows = training_set_dataset(pipeline.name), joined.frame.height
+    stored = workspace.lake.put(joined.frame, row_key(pipeline))
+    standing = workspace.lake.current(dataset, as_of, as_of)
     recipe = fingerprint("training set", read=[version.md5 for version in inputs])
-    committed = candidate(dataset, as_of, stored, frame.height, recipe, standing, inputs)
-    workspace.lake.commit([committed], run_id)
+    workspace.lake.commit([candidate(dataset, as_of, stored, rows, recipe, standing, inputs)], run_id)
+    account = RowAccount(pipeline.name, dataset, as_of, joined.rows_in, rows, 0, joined.excluded)
     record_accounts(workspace, [account], run_id)
-    return TrainingSet(as_of, frame, stored, inputs, account, left_out)
+    return TrainingSet(as_of, joined.frame, stored, features, labels, account, joined.left_out)
 
 
 def training_window(pipeline: Pipeline, as_of: date) -> list[date]:
@@ -74,22 +76,28 @@ def _label_nights(pipeline: Pipeline, window: Sequence[date]) -> list[date]:
     return [night + horizon for night in window]
 
 
-def _join(
-    workspace: Workspace, pipeline: Pipeline, as_of: date, features: Sequence[PartitionVersion],
-    labels: Sequence[PartitionVersion],
-) -> tuple[pl.DataFrame, RowAccount, dict[date, str]]:  # fmt: skip
+@dataclass(frozen=True)
+class JoinedRows:
+    """Rows that a model may learn from, and what became of the others."""
+
+    frame: pl.DataFrame
+    rows_in: int
+    excluded: dict[str, int]
+    left_out: dict[date, str]
+
+
+def join_labels(pipeline: Pipeline, features: pl.LazyFrame, labels: pl.LazyFrame) -> JoinedRows:
+    """Features with their labels, sorted by key, without rows and dates that cannot teach."""
     key = ["score_date", *pipeline.entity.key]
-    known = workspace.lake.scan(labels).select(*key, pipeline.label.column)
-    rows = workspace.lake.scan(features).join(known, on=key, how="left").collect().sort(key)
+    known = labels.select(*key, pipeline.label.column)
+    rows = features.join(known, on=key, how="left").collect().sort(key)
     labelled = pl.col(pipeline.label.column).is_not_null()
     coverage = rows.group_by("score_date").agg(labelled.mean().alias("share")).sort("score_date")
     thin = coverage.filter(pl.col("share") < pipeline.label.min_coverage)
     left_out = {night: f"only {share:.1%} of its rows have labels" for night, share in thin.iter_rows()}
     covered = ~pl.col("score_date").is_in(list(left_out))
-    kept = rows.filter(labelled & covered)
     excluded = {
         "date with too few labels": rows.filter(~covered).height,
         "never labelled": rows.filter(covered & ~labelled).height,
     }
-    dataset = training_set_dataset(pipeline.name)
-    return kept, RowAccount(pipeline.name, dataset, as_of, rows.height, kept.height, 0, excluded), left_out
+    return JoinedRows(rows.filter(labelled & covered), rows.height, excluded, left_out)

@@ -10,11 +10,12 @@ import typer
 from pydantic import ValidationError
 
 from nightscore.errors import NightscoreError, SettingsError
-from orchestration.cli import database, doctor, models, nights, specs, up
+from orchestration.cli import data, database, doctor, models, nights, reproduction, specs, up
 
 EPILOG = (
     "Exit codes: 0 done; 1 unexpected error; 2 repair something first (spec, data, settings); "
-    "3 a gate held a night back; 4 try again later (lost connection, lock, disk)."
+    "3 a gate held a night back; 4 try again later (lost connection, lock, disk); 5 made again, but not equal; "
+    "6 cannot be made again."
 )
 
 app = typer.Typer(
@@ -24,12 +25,15 @@ app = typer.Typer(
 app.command("run")(nights.run)
 app.command("train")(nights.train)
 app.command("status")(nights.status)
+app.command("reproduce")(reproduction.reproduce)
+app.command("trace")(reproduction.trace)
 app.command("validate")(specs.validate)
 app.command("schema")(specs.schema)
 app.command("doctor")(doctor.doctor)
 app.command("up")(up.up)
 app.add_typer(models.app, name="models")
 app.add_typer(database.app, name="db")
+app.add_typer(data.app, name="data")
 
 
 @app.callback()

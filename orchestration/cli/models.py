@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestration.cli.output import JSON_OPTION, print_json, print_table
-from orchestration.cli.specs import require_pipeline_name
+from orchestration.cli.specs import parse_version, require_pipeline_name
 
 app = typer.Typer(help="Model versions: list them, show one.", no_args_is_help=True)
 AsJson = Annotated[bool, JSON_OPTION]
@@ -46,16 +46,12 @@ def show_model(
     version: Annotated[str, typer.Argument(help="pipeline@version, such as flight_delay@1.")], as_json: AsJson = False
 ) -> None:
     """One version: identity, data, held-out metrics and the most important features."""
-    from nightscore.errors import SpecError
     from nightscore.lake.workspace import open_workspace
     from nightscore.registry.versions import require_version
     from nightscore.settings import Settings
     from orchestration.cli.night_tables import print_model
 
-    name, at, number = version.partition("@")
-    if not (at and number.isdigit()):
-        raise SpecError("Reading the version", f"found {version!r}", "write it as pipeline@number: flight_delay@1")
-    found = require_version(open_workspace(Settings()), name, int(number))
+    found = require_version(open_workspace(Settings()), *parse_version(version))
     if as_json:
         print_json(vars(found))
         return

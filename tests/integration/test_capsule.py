@@ -20,7 +20,7 @@ from nightscore.registry.manifest import MANIFEST_FILE, FileEntry, Manifest, rea
 from nightscore.registry.verify import load_capsule, verify_capsule
 from nightscore.scoring.predict import score_chunks
 from nightscore.training.algorithms import MODEL_FILES
-from nightscore.training.fit import EXPECTED_SCORE, Trained, train
+from nightscore.training.fit import EXPECTED, EXPECTED_SCORE, Trained, train
 from tests.unit.synthetic_flights import ALGORITHMS, make_flights, make_pipeline, training_section
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ def test_a_loaded_capsule_scores_as_the_trained_model_did(algorithm: str, task: 
     trained = fit(algorithm, task)
     identity = write_capsule(tmp_path / "capsule", trained, "", {})
     capsule = load_capsule(tmp_path / "capsule", identity.manifest_sha256, tmp_path / "trust")
-    scores = capsule.predict(trained.golden.drop(EXPECTED_SCORE))
+    scores = capsule.predict(trained.golden.drop(EXPECTED))
     assert scores.tobytes() == trained.golden[EXPECTED_SCORE].to_numpy().tobytes()
     assert (capsule.algorithm, capsule.task, capsule.key) == (algorithm, task, ("score_date", "carrier", "flight"))
     assert capsule.model.to_bytes() == (tmp_path / "capsule" / MODEL_FILES[algorithm]).read_bytes()

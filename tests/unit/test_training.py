@@ -12,7 +12,7 @@ import pytest
 
 from nightscore.errors import FeatureBuildFailed, NotEnoughData
 from nightscore.registry.capsule import function_hash
-from nightscore.training.fit import EXPECTED_SCORE, Trained, train
+from nightscore.training.fit import EXPECTED, EXPECTED_SCORE, Trained, train
 from nightscore.training.linear import LinearModel
 from nightscore.training.matrix import encode
 from tests.unit.synthetic_flights import ALGORITHMS, LIGHTGBM, make_flights, make_pipeline, training_section
@@ -77,8 +77,8 @@ def test_importance_names_every_feature() -> None:
 def test_golden_rows_spread_over_the_frame_and_carry_the_final_scores() -> None:
     final = trained()
     golden = final.golden
-    expected = final.model.predict(encode(golden.drop(EXPECTED_SCORE), final.encoding))
-    assert (golden.height, golden.columns) == (200, [*FEATURES, EXPECTED_SCORE])
+    expected = final.model.predict(encode(golden.drop(EXPECTED), final.encoding))
+    assert (golden.height, golden.columns) == (200, [*FEATURES, *EXPECTED])
     assert golden[EXPECTED_SCORE].to_numpy().tobytes() == expected.tobytes()
     assert golden.row(0)[:5] == FLIGHTS.select(FEATURES).row(0)
     assert golden.row(-1)[:5] == FLIGHTS.select(FEATURES).row(-1)

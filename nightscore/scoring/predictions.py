@@ -1,0 +1,47 @@
+"""A night's predictions as a pure function: a file of features and a capsule in, the rows that readers will see out.
+
+It knows no catalog, so a night of the past is scored by the same lines as tonight's.
+Added here: a column of every predictions partition. Not here: scores (`predict.py`), decisions (`decide.py`), commits.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from nightscore.lake.parquet import read_batches
+from nightscore.registry.capsule import Capsule
+from nightscore.scoring.decide import decide
+from nightscore.scoring.predict import ROWS_PER_CHUNK, score_chunks
+from nightscore.spec.pipeline import Pipeline
+
+
+def predict_night(pipeline: Pipeline, capsule: Capsule, version: int, features: Path, threads: int) -> pl.DataFrame:
+    """Keys, carried columns, score, probability, decision, its reason, rank, decile, model version and arm; by key.
+
+    `features` is a partition of one night; `threads` change no bit.
+    """
+    chunks = list(_scored_chunks(capsule, read_batches(features, ROWS_PER_CHUNK), _carried(pipeline), threads))
+    decided = decide(pl.concat(chunks), pipeline)
+    published = ["score_date", *pipeline.entity.key, *pipeline.publish.columns]
+    return decided.select(
+        *published, "score", "probability", "decision", "decision_reason", "rank", "decile",
+        pl.lit(version, pl.Int64).alias("model_version"), pl.lit("champion").alias("arm"),
+    )  # fmt: skip
+
+
+def _carried(pipeline: Pipeline) -> list[str]:
+    """Columns that decisions and readers need beside the score."""
+    needed = set(pipeline.publish.columns)
+    for rule in pipeline.decision.business_rules:
+        needed |= set(pl.sql_expr(rule.when).meta.root_names())
+    beside = {"score_date", *pipeline.entity.key, "score"}
+    return [name for name in pipeline.feature_names if name in needed - beside]
+
+
+def _scored_chunks(
+    capsule: Capsule, batches: Iterator[pl.DataFrame], carried: Sequence[str], threads: int
+) -> Iterator[pl.DataFrame]:
+    for batch in batches:
+        for scored in score_chunks(capsule, [batch], threads=threads):
+            yield scored.with_columns(batch.select(carried)) if carried else scored
