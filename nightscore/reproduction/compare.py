@@ -58,17 +58,18 @@ class Comparison:
 def compare_models(original: Path, again: Path, report: Mapping[str, Any]) -> Comparison:
     """A capsule against the one that was trained again; `report` is the child's."""
     surroundings = list(environment_differences(_json(original / "environment.json"), report["environment"]))
-    stated = _json(original / "context.json")["training_set_content"]
-    found = [*surroundings, *_data_difference("the training set", stated, report["results"]["training_set_content"])]
+    context, results = _json(original / "context.json"), report["results"]
+    found = [*surroundings, *_code_difference(context["code_sha256"], report.get("code_sha256"))]
+    found += _data_difference("the training set", context["training_set_content"], results["training_set_content"])
     found += _file_differences(original, again)
     change = _largest_change(original, again)
     if change is None or change > 0:
         rows = "other golden rows were drawn" if change is None else f"golden scores differ by up to {change:g}"
         found.append(Difference("numerics", rows))
-    same_function = read_manifest(original).function_sha256 == report["results"]["function_sha256"]
+    same_function = read_manifest(original).function_sha256 == results["function_sha256"]
     if not same_function:
         found.append(Difference("numerics", "the trees or coefficients are others"))
-    same_bytes = not any(one.layer in {"data", "configuration", "numerics"} for one in found)
+    same_bytes = all(one.layer in {"environment", "platform"} for one in found)
     close = same_function and change is not None and change <= TOLERANCE
     return _comparison("identical" if same_bytes else "equivalent" if close else None, surroundings, found)
 
@@ -78,7 +79,9 @@ def compare_nights(
 ) -> Comparison:
     """A night's pinned features and predictions (`pinned`) against those that were made again (`again`)."""
     surroundings = list(environment_differences(receipt["environment"], report["environment"]))
-    results, found = report["results"], list(surroundings)
+    results = report["results"]
+    code = _code_difference(receipt["code_sha256"], report.get("code_sha256"))
+    found = [*surroundings, *code]
     features = _data_difference("the night's features", receipt["features"]["content"], results["features_content"])
     if features:
         found += [Difference("data", f"features made again: {one}") for one in _between(pinned, again, "features", key)]
@@ -86,7 +89,8 @@ def compare_nights(
     if not same:
         found += [Difference("numerics", one) for one in _between(pinned, again, "predictions", key)]
     close = not features and (same or _close(pinned, again, key))
-    return _comparison("identical" if same and not features else "equivalent" if close else None, surroundings, found)
+    identical = same and not features and not code
+    return _comparison("identical" if identical else "equivalent" if close else None, surroundings, found)
 
 
 def _comparison(level: Level | None, surroundings: Sequence[Difference], found: Sequence[Difference]) -> Comparison:
@@ -144,6 +148,11 @@ def _close(pinned: Path, again: Path, key: Sequence[str]) -> bool:
 
 def _data_difference(what: str, then: str | None, now: str) -> list[Difference]:
     return [] if then == now else [Difference("data", f"{what} has content {now[:12]}, had {str(then)[:12]}")]
+
+
+def _code_difference(then: str, now: str | None) -> list[Difference]:
+    """A release that does not report its code has none to compare."""
+    return [] if now in {None, then} else [Difference("code", f"the engine that ran is {str(now)[:12]}, it was {then[:12]}")]
 
 
 def _file_differences(original: Path, again: Path) -> Iterator[Difference]:

@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from nightscore.errors import NightscoreError
+from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.parquet import write_parquet
 from nightscore.registry.environment import describe_environment
 from nightscore.settings import Settings
@@ -32,7 +33,7 @@ FAILED = 3
 def main(plan_path: Path) -> int:
     """Carry out the plan and write `report.json` beside it."""
     plan, begun = json.loads(plan_path.read_text(encoding="utf-8")), perf_counter()
-    report: dict[str, Any] = {"contract": CONTRACT, "environment": describe_environment()}
+    report: dict[str, Any] = {"contract": CONTRACT, "environment": describe_environment(), "code_sha256": code_hash()}
     try:
         report["results"] = _WORK[plan["kind"]](plan, plan_path.parent)
         report["foreign_modules"] = _foreign_modules(Path(plan["sources"]))

@@ -28,7 +28,7 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
-    """Check Python, disk, database, lake, dbt, specs and clock; says the remedy of whatever is wrong."""
+    """Check Python, packages, disk, database, lake, dbt, specs and clock; says the remedy of whatever is wrong."""
     from nightscore.errors import NightscoreError
 
     settings, findings = Settings(), []
@@ -52,6 +52,20 @@ def check_python(_: Settings) -> Finding:
     version = sys.version_info
     well = (3, 11) <= version < (3, 14)
     return Finding("python", well, f"Python {version.major}.{version.minor}.{version.micro}", "use Python 3.11 to 3.13")
+
+
+def check_packages(settings: Settings) -> Finding:
+    """What is installed is what the lock file says; else nothing made today can be made again."""
+    from nightscore.registry.locks import installed_versions, lock_differences
+    from nightscore.registry.provenance import LOCK_FILE
+
+    path = settings.root / LOCK_FILE
+    if not path.is_file():
+        return Finding("packages", False, f"there is no {path}", "make one: `make lock`")
+    different = lock_differences(path.read_text(encoding="utf-8"), installed_versions())
+    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+    found = "; ".join(different[:3]) + more if different else "as locked"
+    return Finding("packages", not different, found, "install what is locked: `make install`")
 
 
 def check_disk(settings: Settings) -> Finding:
@@ -88,7 +102,7 @@ def check_lake(settings: Settings) -> Finding:
         named = set(connection.scalars(query))
     missing = sorted(md5 for md5 in named if not workspace.lake.store.has(md5))
     found = f"{len(named):,} current objects" + (f", {len(missing)} missing: {missing[0]} …" if missing else "")
-    return Finding("lake", not missing, found, "restore the missing objects from a backup of the lake")
+    return Finding("lake", not missing, found, "`nightscore data pull`, or restore a backup of the lake")
 
 
 def check_dbt(settings: Settings) -> Finding:
@@ -119,5 +133,5 @@ def check_clock(settings: Settings) -> Finding:
 
 
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    check_python, check_disk, check_database, check_lake, check_dbt, check_specs, check_clock,
+    check_python, check_packages, check_disk, check_database, check_lake, check_dbt, check_specs, check_clock,
 )  # fmt: skip

@@ -56,7 +56,11 @@ def show_model(
         print_json(vars(found))
         return
     facts = ("capsule_md5", "manifest_sha256", "function_hash", "recipe_hash", "snapshot_md5", "parent", "purpose")
-    print_table(found.name, ("fact", "value"), [(fact, str(getattr(found, fact))) for fact in facts])
+    rows = [(fact, str(getattr(found, fact))) for fact in facts]
+    provenance = found.provenance or {}
+    rows += [(fact, str(provenance[fact])) for fact in ("commit", "dirty", "sources_sha256", "lock_sha256", "python")
+             if fact in provenance]  # fmt: skip
+    print_table(found.name, ("fact", "value"), rows)
     print_model(found)
     gains = sorted(found.metrics.get("importance", {}).items(), key=lambda pair: -pair[1])[:15]
     print_table("Importance (total gain)", ("feature", "gain"), gains)
