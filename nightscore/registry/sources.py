@@ -52,14 +52,28 @@ def _files(root: Path, pipeline: str) -> Iterator[tuple[str, Path]]:
 
 
 def unpack_sources(archive: bytes, folder: Path) -> None:
-    """Lay the archive out under `folder`; CapsuleRejected for one that names anything outside of it."""
+    """Lay the archive out under `folder`; CapsuleRejected for one that is damaged or names anything else than files
+    inside of it.
+    """
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-            opened.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError) as error:
+            for entry in opened:
+                _unpack(opened, entry, folder)
+    except (tarfile.TarError, OSError, ValueError) as error:
         found = f"{type(error).__name__}: {error}"
         remedy = "fetch the capsule again from the lake or a remote"
         raise CapsuleRejected("Unpacking a source archive", found, remedy) from error
+
+
+def _unpack(opened: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path) -> None:
+    if entry.isdir():
+        return
+    path, content = Path(entry.name), opened.extractfile(entry) if entry.isfile() else None
+    # Early releases of Python 3.11 know no extraction filters.
+    if content is None or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{entry.name} is no plain file inside the archive")
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_bytes(content.read())
 
 
 def find_commit(root: Path) -> Commit | None:

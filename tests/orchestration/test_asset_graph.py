@@ -43,7 +43,8 @@ def _rest(definitions: dg.Definitions) -> Iterator[str]:
     for job in sorted(repository.get_all_jobs(), key=lambda job: job.name):
         if not job.name.startswith("__"):
             keys = sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
-            yield f"job {job.name}: {', '.join(keys)}"
+            steps = sorted(node.name for node in job.graph.nodes)
+            yield f"job {job.name}: {', '.join(keys or steps)}"
     for schedule in repository.schedule_defs:
         yield f"schedule {schedule.name}: {schedule.cron_schedule} {schedule.execution_timezone}"
     for sensor in repository.sensor_defs:
