@@ -6,16 +6,18 @@ from datetime import date
 import dagster as dg
 
 from assets.naming import key_of
+from assets.reproductions import offer_versions
 from nightscore.spec.pipeline import Pipeline
 from orchestration.failures import mapped_failures
 from orchestration.resources import Engine
 
 
 class TrainingConfig(dg.Config):
-    """For which night to train; the first night with a full window when absent."""
+    """For which night to train (the first with a full window when absent), why, and whether to keep the wheels."""
 
     as_of: str | None = None
     purpose: str = "trained by hand"
+    store_wheels: bool = False
 
 
 def build_model(pipeline: Pipeline) -> dg.AssetsDefinition:
@@ -27,11 +29,15 @@ def build_model(pipeline: Pipeline) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: TrainingConfig, engine: Engine
     ) -> Iterator[dg.MaterializeResult]:
         from nightscore.registry.register import train_version
+        from nightscore.reproduction.wheels import store_wheels
 
         workspace = engine.workspace()
         as_of = date.fromisoformat(config.as_of) if config.as_of else pipeline.first_night
         with mapped_failures(context, workspace, pipeline.name, []):
             trained = train_version(workspace, pipeline, as_of, config.purpose, context.run.run_id)
+            if config.store_wheels:
+                store_wheels(workspace, trained.version)
+        offer_versions(context.instance, workspace, pipeline)
         yield dg.MaterializeResult(asset_key=training_set, metadata=trained.training_set_facts)
         yield dg.MaterializeResult(asset_key=model, metadata=trained.model_facts)
 

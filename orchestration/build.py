@@ -13,7 +13,9 @@ from assets.features import build_features
 from assets.model import build_model
 from assets.predictions import build_predictions
 from assets.published import build_published
+from assets.reproductions import build_drill, build_reproduction
 from assets.sources import build_source
+from jobs.drill import build_drill_job
 from jobs.nightly import build_history_job, build_nightly_job
 from jobs.training import build_training_job
 from nightscore.spec.pipeline import Pipeline
@@ -44,9 +46,11 @@ def _build_pipeline(pipeline: Pipeline) -> dg.Definitions:
     inputs = [make(pipeline, name) for name in pipeline.sources for make in (build_source, build_clean)]
     features, model = build_features(pipeline), build_model(pipeline)
     outputs = [build_predictions(pipeline), build_published(pipeline)]
+    reproduction, drill = build_reproduction(pipeline), build_drill(pipeline)
     return dg.Definitions.merge(
-        dg.Definitions(assets=[*inputs, features, model, *outputs]),
+        dg.Definitions(assets=[*inputs, features, model, *outputs, reproduction], asset_checks=[drill]),
         build_nightly_job(pipeline, [*inputs, features, *outputs]),
         build_history_job(pipeline, [*inputs, features]),
         build_training_job(pipeline, model),
+        build_drill_job(pipeline, drill),
     )

@@ -1,4 +1,4 @@
-"""Nights as Dagster partitions, one definition a pipeline, and the one backfill policy that all daily assets share.
+"""Nights and model versions as Dagster partitions, and the one backfill policy that all daily assets share.
 
 Assets share a run only under the same policy and partitions, so both are made here and nowhere else.
 """
@@ -22,6 +22,11 @@ def partitions_of(pipeline: Pipeline) -> dg.DailyPartitionsDefinition:
         timezone=dates.timezone,
         end_offset=0 if dates.end else 1,
     )
+
+
+def versions_of(pipeline: Pipeline) -> dg.DynamicPartitionsDefinition:
+    """The registered model versions of a pipeline: "1", "2", and so on."""
+    return dg.DynamicPartitionsDefinition(name=f"{pipeline.name}_versions")
 
 
 def history_mapping(pipeline: Pipeline) -> dg.TimeWindowPartitionMapping:

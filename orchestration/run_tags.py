@@ -12,7 +12,14 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 
 
 def nights_of_run(tags: Mapping[str, str]) -> tuple[date, date] | None:
-    """The first and the last night of a run, or None for a run that is about no night."""
+    """The first and the last night of a run, or None for one about no night, such as that of a model version."""
     single = tags.get(PARTITION_TAG)
-    first, last = tags.get(RANGE_START, single), tags.get(RANGE_END, single)
-    return (date.fromisoformat(first), date.fromisoformat(last)) if first and last else None
+    first, last = (_night(tags.get(name, single)) for name in (RANGE_START, RANGE_END))
+    return (first, last) if first and last else None
+
+
+def _night(key: str | None) -> date | None:
+    try:
+        return date.fromisoformat(key) if key else None
+    except ValueError:
+        return None

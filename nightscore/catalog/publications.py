@@ -73,6 +73,12 @@ def receipt_by_id(connection: sa.Connection, receipt_id: int) -> Receipt:
     return Receipt(**row)
 
 
+def snapshots_of_receipts(connection: sa.Connection, pipeline: str) -> dict[int, str | None]:
+    """The snapshot of every receipt of a pipeline; None where it was made before inputs were pinned."""
+    query = sa.select(receipt.c.receipt_id, receipt.c.snapshot_md5).where(receipt.c.pipeline == pipeline)
+    return {row.receipt_id: row.snapshot_md5 for row in connection.execute(query)}
+
+
 def require_receipt(connection: sa.Connection, pipeline: str, night: date, fingerprint: str) -> Receipt:
     """The receipt of a night's current predictions; committed together with them, so it is there."""
     found = find_receipt(connection, pipeline, night, fingerprint)

@@ -1,4 +1,4 @@
-"""Watching the nights: drift, maturity, realised performance, incidents and the policy of retraining.
+"""Watching the nights: drift, maturity, realised performance, incidents, the policy of retraining, and alerts.
 
-Nothing is here yet; `nightscore/measures` holds the statistics it will stand on.
+Only alerts are here yet; `nightscore/measures` holds the statistics that the others will stand on.
 """

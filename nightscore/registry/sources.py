@@ -96,11 +96,6 @@ def keep_commit(root: Path, pipeline: str, version: int, sha: str) -> str | None
     return None if _git(root, "update-ref", ref, sha) is None else ref
 
 
-def has_commit(root: Path, sha: str) -> bool:
-    """Whether the repository at `root` holds the commit."""
-    return _git(root, "cat-file", "-e", f"{sha}^{{commit}}") is not None
-
-
 def archive_commit(root: Path, sha: str, pipeline: str) -> bytes | None:
     """The sources as git has them, for a version that has no archive; None when the commit is not there."""
     paths = ["nightscore", "dbt", f"pipelines/{pipeline}.yaml"]

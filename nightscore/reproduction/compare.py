@@ -152,7 +152,9 @@ def _data_difference(what: str, then: str | None, now: str) -> list[Difference]:
 
 def _code_difference(then: str, now: str | None) -> list[Difference]:
     """A release that does not report its code has none to compare."""
-    return [] if now in {None, then} else [Difference("code", f"the engine that ran is {str(now)[:12]}, it was {then[:12]}")]
+    if now is None or now == then:
+        return []
+    return [Difference("code", f"the engine that ran is {now[:12]}, it was {then[:12]}")]
 
 
 def _file_differences(original: Path, again: Path) -> Iterator[Difference]:

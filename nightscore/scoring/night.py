@@ -21,7 +21,7 @@ from nightscore.quality.admission import account_of, admit, outcome_of
 from nightscore.quality.rules import prediction_rules, rules_hash
 from nightscore.registry.versions import open_capsule, require_champion
 from nightscore.scoring.predictions import predict_night
-from nightscore.scoring.receipts import Origin, make_receipt, store_origin
+from nightscore.scoring.receipts import Origin, make_receipt, store_origin, summarise
 from nightscore.spec.datasets import features_dataset, predictions_dataset
 from nightscore.spec.pipeline import Pipeline
 
@@ -81,8 +81,8 @@ def _commit(
             ids = commit_partitions(connection, [made], run_id, now)
             predictions_id = ids[rules.dataset, night]
             recorded = receipt | {"predictions_id": predictions_id, "run_id": run_id, "made_at": now}
-            made_by |= {"receipt": record_receipt(connection, recorded), "snapshot": receipt["snapshot_md5"]}
-        made_by |= {"provenance": origin.provenance.facts}
+            made_by |= {"receipt_id": record_receipt(connection, recorded), "snapshot": receipt["snapshot_md5"]}
+        made_by |= {"receipt": summarise(receipt)}
         committed = [made]
     record_accounts(workspace, [account_of(admission)], run_id)
     outcome = outcome_of(admission, committed)

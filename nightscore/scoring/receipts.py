@@ -60,6 +60,11 @@ def make_receipt(
     }  # fmt: skip
 
 
+def summarise(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """What the orchestrator shows of a receipt: all but its long lists."""
+    return {name: fact for name, fact in receipt["body"].items() if name not in {"environment", "features_inputs"}}
+
+
 def _pin(workspace: Workspace, pipeline: Pipeline, features: PartitionVersion, made_md5: str, origin: Origin) -> str:
     with workspace.engine.connect() as connection:
         inputs = versions_by_id(connection, features.inputs)

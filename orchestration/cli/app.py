@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from nightscore.errors import NightscoreError, SettingsError
-from orchestration.cli import data, database, doctor, models, nights, reproduction, specs, up
+from orchestration.cli import data, database, doctor, drills, models, nights, reproduction, specs, up
 
 EPILOG = (
     "Exit codes: 0 done; 1 unexpected error; 2 repair something first (spec, data, settings); "
@@ -27,6 +27,8 @@ app.command("train")(nights.train)
 app.command("status")(nights.status)
 app.command("reproduce")(reproduction.reproduce)
 app.command("trace")(reproduction.trace)
+app.command("drill")(drills.drill)
+app.command("reproductions")(drills.reproductions)
 app.command("validate")(specs.validate)
 app.command("schema")(specs.schema)
 app.command("doctor")(doctor.doctor)

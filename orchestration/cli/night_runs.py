@@ -130,20 +130,21 @@ def prepare_history(session: Session, as_of: date) -> list[Launched]:
     return run_nights(session.definitions, session.instance, f"{pipeline.name}_history", nights_between(begin, as_of))
 
 
-def _train(session: Session, as_of: date, purpose: str) -> Launched:
+def _train(session: Session, as_of: date, purpose: str, store_wheels: bool = False) -> Launched:
     name = session.pipeline.name
-    config = {"ops": {f"{name}__model": {"config": {"as_of": as_of.isoformat(), "purpose": purpose}}}}
+    settings = {"as_of": as_of.isoformat(), "purpose": purpose, "store_wheels": store_wheels}
+    config = {"ops": {f"{name}__model": {"config": settings}}}
     return run_job(session.definitions, session.instance, f"{name}_train", {}, config)
 
 
-def train_and_report(name: str, as_of: date | None, purpose: str, as_json: bool) -> int:
+def train_and_report(name: str, as_of: date | None, purpose: str, store_wheels: bool, as_json: bool) -> int:
     """Train for a night, print the version, and return the exit code."""
     session = open_session(name)
     chosen = as_of or next_night(session.workspace, session.pipeline)
     _require_score_dates(session.pipeline, chosen, chosen)
     launched = prepare_history(session, chosen)
     if all(one.success for one in launched):
-        launched.append(_train(session, chosen, purpose))
+        launched.append(_train(session, chosen, purpose, store_wheels))
     if not launched[-1].success:
         return _exit_code(launched)
     with session.workspace.engine.connect() as connection:

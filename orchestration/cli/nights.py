@@ -41,6 +41,9 @@ def train(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The night to train for; default: the next night.")
     ] = None,
     purpose: Annotated[str, typer.Option(help="Why; kept with the version.")] = "trained by hand",
+    store_wheels: Annotated[
+        bool, typer.Option(help="Keep the packages of the lock file in the lake, so that no index is needed later.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train and register a model version from what was mature by a night.
@@ -50,7 +53,7 @@ def train(
     """
     from orchestration.cli.night_runs import train_and_report
 
-    raise SystemExit(train_and_report(pipeline, as_of.date() if as_of else None, purpose, as_json))
+    raise SystemExit(train_and_report(pipeline, as_of.date() if as_of else None, purpose, store_wheels, as_json))
 
 
 def status(

@@ -1,4 +1,4 @@
-"""`nightscore reproduce`, `trace` and `drill`: make the past again and say whether it came out the same.
+"""`nightscore reproduce` and `trace`: make the past again and say whether it came out the same.
 
 Added here: a command that proves something of the past. Not here: how it is printed (`reproduction_tables.py`).
 """
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orchestration.cli.isolation import leave_module_path
 from orchestration.cli.output import JSON_OPTION, print_json
 
 AsJson = Annotated[bool, JSON_OPTION]
@@ -30,6 +31,7 @@ def reproduce(
     file, restored from its snapshot and hashed again. Exit codes: 0 reproduced; 5 not equal, with the first
     difference; 6 cannot, with what is missing.
     """
+    leave_module_path()
     from nightscore.lake.workspace import open_workspace
     from nightscore.settings import Settings
     from orchestration.cli.reproduction_tables import print_reproduction
@@ -75,6 +77,7 @@ def trace(
 
     Exit codes: 0 equal; 5 not equal; 6 it cannot be computed again, with what is missing.
     """
+    leave_module_path()
     from getpass import getuser
 
     from nightscore.lake.workspace import open_workspace

@@ -3,7 +3,7 @@
 Added here: a table about the past made again. Not here: commands.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,17 @@ def print_reproduction(made: Reproduction) -> None:
     differences = made.report.get("differences", [])
     if differences:
         print_table("Differences", ("layer", "what"), [(one["layer"], one["what"]) for one in differences])
+
+
+def print_attempts(title: str, attempts: Sequence[Reproduction]) -> None:
+    """One line an attempt."""
+    columns = ("subject", "outcome", "level", "asked by", "at", "seconds", "first difference")
+    rows = [
+        (one.name, one.outcome, one.level or "", one.asked_by, f"{one.at:%Y-%m-%d %H:%M}Z", f"{one.seconds:.1f}",
+         one.first_difference or "")
+        for one in attempts
+    ]  # fmt: skip
+    print_table(title, columns, rows)
 
 
 def _facts(made: Reproduction) -> Iterator[tuple[str, str]]:

@@ -106,6 +106,18 @@ def test_two_processes_train_and_write_the_same_bytes(
         }
 
 
+@pytest.mark.parametrize("threads", ["1", "4"])
+def test_threads_that_the_environment_asks_for_change_no_function(
+    originals: dict[str, tuple[Path, CapsuleId]], tmp_path: Path, threads: str
+) -> None:
+    asked = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), threads)
+    command = [sys.executable, "-c", TRAIN_AND_WRITE, str(tmp_path)]
+    subprocess.run(command, env={**os.environ, **asked, "PYTHONPATH": str(ROOT)}, check=True, cwd=ROOT,
+                   capture_output=True)  # fmt: skip
+    found = {name: read_manifest(tmp_path / name).function_sha256 for name in originals}
+    assert found == {name: identity.function_sha256 for name, (_, identity) in originals.items()}
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("task", ["binary", "regression"])
 def test_a_loaded_capsule_scores_as_the_trained_model_did(algorithm: str, task: str, tmp_path: Path) -> None:

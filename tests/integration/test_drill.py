@@ -77,12 +77,17 @@ def test_drills_make_every_revision_and_the_version_again(workspace: Workspace, 
 
 
 def test_what_does_not_fit_into_the_budget_is_left_out_with_the_reason(workspace: Workspace) -> None:
-    unknown = drill(workspace, budget_seconds=0.1)
-    assert [one.kind for one in unknown.attempts] == ["night"]
-    assert unknown.skipped == ("a model takes up to 0 s, and 0 s of the budget are left",)
-    known = drill(workspace, budget_seconds=0.1)
-    assert (known.attempts, known.passed, known.is_empty, len(known.skipped)) == ((), False, False, 2)
-    assert known.skipped[0].startswith("a night takes up to ")
+    first = drill(workspace, budget_seconds=0.1)
+    assert ([one.kind for one in first.attempts], first.skipped) == (
+        ["night"], ("nothing of the budget is left for a model",)
+    )  # fmt: skip
+    second = drill(workspace, budget_seconds=0.1)
+    assert ([one.kind for one in second.attempts], len(second.skipped)) == (["model"], 1)
+    third = drill(workspace, budget_seconds=0.1)
+    assert (third.attempts, third.passed, third.is_empty, third.streak) == ((), False, False, 2)
+    for kind, reason in zip(("night", "model"), third.skipped, strict=True):
+        assert reason.startswith(f"a {kind} takes up to ")
+        assert reason.endswith(" s, and 0.1 s of the budget are left")
 
 
 def test_a_break_is_told_once_until_it_is_another_one(workspace: Workspace, receiver: Receiver) -> None:
@@ -103,6 +108,10 @@ def test_a_break_is_told_once_until_it_is_another_one(workspace: Workspace, rece
         add_to_scores(workspace, -broken)
     repaired = drill(workspace)
     assert (outcomes(repaired)[0][1], repaired.streak, len(receiver.taken)) == ("reproduced", 3, 3)
+    # The other revision is whole again too, but stands as broken until a drill has seen it.
+    assert (len(repaired.standing), repaired.passed) == (1, False)
+    again = drill(workspace)
+    assert (again.standing, again.passed, again.streak) == ((), True, 5)
 
 
 def _tells_all(workspace: Workspace, result: DrillResult, told: tuple[str, str]) -> None:
@@ -148,6 +157,6 @@ def test_a_service_that_does_not_answer_ends_no_drill(workspace: Workspace) -> N
 def test_there_is_nothing_to_drill_before_the_first_night(workspace: Workspace) -> None:
     result = run_drill(workspace, "elsewhere", "a", BUDGET_SECONDS)
     assert result == DrillResult(
-        "elsewhere", "a", (), ("no night is published yet", "no model version is registered yet"), 0, is_empty=True
+        "elsewhere", "a", (), ("no night is published yet", "no model version is registered yet"), 0, (), is_empty=True
     )
     assert not result.passed

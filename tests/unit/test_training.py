@@ -156,6 +156,11 @@ def test_the_function_hash_ignores_parameters_and_sees_every_leaf() -> None:
     assert rehash(lambda t: t.replace(leaf, other_leaf, 1)) != function_hash(final)
 
 
+def test_a_known_model_has_its_known_function() -> None:
+    """It changes when a release of LightGBM, or this project, computes another function from the same rows."""
+    assert function_hash(trained()) == "81bea429b40c5f994020d8cb209d81365f0a4b61ea4f7b1d8a1936f84aec54fc"
+
+
 def test_every_shortage_is_named() -> None:
     few = FLIGHTS.head(450).with_columns(label=0)
     with pytest.raises(NotEnoughData) as failure:
