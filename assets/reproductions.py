@@ -99,8 +99,9 @@ def _judged(spec: dg.AssetCheckSpec, result: Any) -> dg.AssetCheckResult:
     """The drill as a check: an error for a break, a warning where the budget left nothing to attempt."""
     severity = dg.AssetCheckSeverity.ERROR if result.attempts else dg.AssetCheckSeverity.WARN
     metadata: dict[str, Any] = {
-        "streak": result.streak, "still_broken": dg.MetadataValue.json(list(result.standing)), "seed": result.seed, "seconds": sum(one.seconds for one in result.attempts),
-        "attempts": _table(result.attempts), "skipped": dg.MetadataValue.json(list(result.skipped)),
+        "streak": result.streak, "still_broken": dg.MetadataValue.json(list(result.standing)), "seed": result.seed,
+        "seconds": sum(one.seconds for one in result.attempts), "attempts": _table(result.attempts),
+        "skipped": dg.MetadataValue.json(list(result.skipped)),
     }  # fmt: skip
     return dg.AssetCheckResult(
         asset_key=spec.asset_key, check_name=spec.name, passed=result.passed, severity=severity, metadata=metadata

@@ -5,9 +5,11 @@ Added here: another ingredient that every step shares. Not here: the content has
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+
+ENGINE = Path(__file__).resolve().parent.parent
 
 
 def fingerprint(step: str, **ingredients: object) -> str:
@@ -17,17 +19,29 @@ def fingerprint(step: str, **ingredients: object) -> str:
 
 
 @cache
+def engine_files() -> Mapping[str, bytes]:
+    """The engine's files by relative path, as they were when this process first asked.
+
+    A process that lives through a deployment runs what it has loaded, not what is on the disk by then.
+    """
+    paths = [path for path in ENGINE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(ENGINE).as_posix(): path.read_bytes() for path in sorted(paths)}
+
+
+@cache
 def code_hash() -> str:
     """SHA-256 over the engine's sources, by relative path."""
-    root = Path(__file__).resolve().parent.parent
-    return hash_files(root, root.rglob("*.py"))
+    return _hash_contents((name, content) for name, content in engine_files().items() if name.endswith(".py"))
 
 
 def hash_files(root: Path, paths: Iterable[Path]) -> str:
     """SHA-256 over the relative names and contents of `paths`, independent of their order."""
+    return _hash_contents((path.relative_to(root).as_posix(), path.read_bytes()) for path in sorted(paths))
+
+
+def _hash_contents(files: Iterable[tuple[str, bytes]]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(paths):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
+    for name, content in files:
+        digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightscore.errors import CapsuleRejected
+from nightscore.lake.fingerprints import ENGINE, engine_files
 
-ENGINE = Path(__file__).resolve().parent.parent
 BESIDE = ("pyproject.toml", "requirements.lock")
 IGNORED = frozenset({"__pycache__", "target", "logs", "dbt_packages"})
 MAX_ARCHIVE_BYTES = 1 << 28
@@ -32,23 +32,20 @@ def archive_sources(root: Path, pipeline: str) -> bytes:
     """A tar of the engine, the project's dbt folder, the pipeline's spec, and the lock file."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, path in sorted(_files(root, pipeline)):
+        for name, content in sorted(_contents(root, pipeline)):
             entry = tarfile.TarInfo(name)
-            content = path.read_bytes()
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
     return target.getvalue()
 
 
-def _files(root: Path, pipeline: str) -> Iterator[tuple[str, Path]]:
-    for folder, top in ((ENGINE, "nightscore"), (root / "dbt", "dbt")):
-        for path in folder.rglob("*"):
-            within = path.relative_to(folder)
-            if path.is_file() and not IGNORED & set(within.parts) and path.suffix != ".pyc":
-                yield f"{top}/{within.as_posix()}", path
-    spec = root / "pipelines" / f"{pipeline}.yaml"
-    yield from ((f"pipelines/{path.name}", path) for path in (spec,) if path.is_file())
-    yield from ((name, root / name) for name in BESIDE if (root / name).is_file())
+def _contents(root: Path, pipeline: str) -> Iterator[tuple[str, bytes]]:
+    yield from ((f"nightscore/{name}", content) for name, content in engine_files().items())
+    for path in (root / "dbt").rglob("*"):
+        if path.is_file() and not IGNORED & set(path.relative_to(root).parts):
+            yield path.relative_to(root).as_posix(), path.read_bytes()
+    beside = [root / "pipelines" / f"{pipeline}.yaml", *(root / name for name in BESIDE)]
+    yield from ((path.relative_to(root).as_posix(), path.read_bytes()) for path in beside if path.is_file())
 
 
 def unpack_sources(archive: bytes, folder: Path) -> None:

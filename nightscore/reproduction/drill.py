@@ -1,7 +1,8 @@
 """The drill: make an old night and an old model version again, unasked, so that a break is known before it matters.
 
 What is drilled follows from a seed and the catalog alone: things never drilled come first, then those drilled longest
-ago; what is broken is tried again every other time. Added here: another kind of thing to drill. Not here: making it again (`nights.py`, `versions.py`).
+ago; what is broken is tried again every other time. Added here: another kind of thing to drill. Not here: making it
+again (`nights.py`, `versions.py`).
 """
 
 from collections.abc import Callable, Sequence

@@ -87,7 +87,9 @@ def test_the_ui_shows_everything_and_the_daemons_are_well(running: Running) -> N
 
     (loaded,) = wait_for(healthy)["repositoriesOrError"]["nodes"]
     assert sorted(group["groupName"] for group in loaded["assetGroups"]) == ["bi", "visits"]
-    assert loaded["schedules"] == [{"name": "visits_schedule", "scheduleState": {"status": "RUNNING"}}]
+    assert loaded["schedules"] == [
+        {"name": name, "scheduleState": {"status": "RUNNING"}} for name in ("visits_drill_schedule", "visits_schedule")
+    ]
     assert loaded["sensors"] == [{"name": "unexplained_failures"}]
 
 

@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 
 from nightscore.catalog.connect import Database, open_catalog
 from nightscore.catalog.gates import RowAccount, record_account
+from nightscore.catalog.migrate import HEAD
 from nightscore.catalog.postgres import Server
 from nightscore.catalog.tables import METADATA
 from nightscore.clock import FixedClock
@@ -171,6 +172,6 @@ def test_concurrent_first_starts_migrate_once(server: Server, database_name: str
         engines = list(pool.map(lambda _: open_catalog(database), range(4)))
     with engines[0].connect() as connection:
         revisions = connection.execute(sa.text("select version_num from nightscore.alembic_version")).all()
-    assert revisions == [("0001",)]
+    assert revisions == [(HEAD,)]
     for engine in engines:
         engine.dispose()

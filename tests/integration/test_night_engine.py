@@ -142,15 +142,22 @@ def test_a_receipt_says_what_made_the_predictions(
     with workspace.engine.connect() as connection:
         receipt = find_receipt(connection, "visits", FIRST_NIGHT, predictions.fingerprint)
     assert receipt is not None
-    body = {name: value for name, value in receipt.body.items() if name != "rules_sha256"}
+    body = {name: value for name, value in receipt.body.items() if name not in {"rules_sha256", "environment"}}
     assert body == {
-        "features": {"version_id": features.version_id, "md5": features.md5, "rows": CUSTOMERS},
+        "features": {"version_id": features.version_id, "md5": features.md5, "rows": CUSTOMERS,
+                     "content": features.content_sha256},
         "features_inputs": [one.version_id for one in history.values()],
         "model": {"name": "visits@1", "manifest_sha256": first.version.manifest_sha256},
         "spec": pipeline.model_dump(mode="json", include={"decision", "publish", "task", "entity"}),
         "code_sha256": code_hash(), "rows": {"in": CUSTOMERS, "out": CUSTOMERS, "quarantined": 0},
-        "predictions_md5": predictions.md5,
+        "predictions_md5": predictions.md5, "predictions_content": predictions.content_sha256,
+        "provenance": first.version.provenance,
     }  # fmt: skip
+    assert receipt.snapshot_md5 is not None
+    assert sorted(workspace.lake.store.read_directory(receipt.snapshot_md5)) == [
+        "features.parquet", *(f"inputs/visits/{night}.parquet" for night in history), "predictions.parquet",
+        "requirements.lock", "source.tar",
+    ]  # fmt: skip
     facts = (receipt.predictions_id, receipt.model_version, receipt.run_id, receipt.made_at)
     assert facts == (predictions.version_id, 1, "bootstrap", NOW)
 
@@ -235,10 +242,10 @@ def test_a_column_that_is_no_longer_published_stays_in_the_view_without_values(
     assert [(row["score_date"], row["city"]) for row in latest] == [(night, None)] * CUSTOMERS
 
 
-def test_of_several_first_versions_one_becomes_champion_once(workspace: Workspace) -> None:
+def test_of_several_first_versions_one_becomes_champion_once(workspace: Workspace, pipeline: Pipeline) -> None:
     made = [a_version(workspace, number) for number in (1, 2)]
     with ThreadPoolExecutor(4) as pool:
-        crowned = list(pool.map(lambda one: make_first_champion(workspace, one, "test", "first"), made * 2))
+        crowned = list(pool.map(lambda one: make_first_champion(workspace, pipeline, one, "test", "first"), made * 2))
     assert sorted(crowned) == [False, False, False, True]
     assert require_champion(workspace, "crowded").version == made[crowned.index(True) % 2].version
 
