@@ -55,12 +55,18 @@ class Comparison:
         return f"{first.layer}: {first.what}"
 
 
-def compare_models(original: Path, again: Path, report: Mapping[str, Any]) -> Comparison:
-    """A capsule against the one that was trained again; `report` is the child's."""
+def compare_models(original: Path, again: Path, report: Mapping[str, Any], pinned: Path | None = None) -> Comparison:
+    """A capsule against the one that was trained again; `report` is the child's.
+
+    `pinned` is the training set of the time; where the one that was joined again beside `again` differs, it says how.
+    """
     surroundings = list(environment_differences(_json(original / "environment.json"), report["environment"]))
     context, results = _json(original / "context.json"), report["results"]
     found = [*surroundings, *_code_difference(context["code_sha256"], report.get("code_sha256"))]
     found += _data_difference("the training set", context["training_set_content"], results["training_set_content"])
+    if pinned is not None and found[-1:] and found[-1].layer == "data":
+        joined, key = again.parent / pinned.name, _json(original / "features.json")["key"]
+        found += [Difference("data", one) for one in _frames_between(pinned, joined, key)]
     found += _file_differences(original, again)
     change = _largest_change(original, again)
     if change is None or change > 0:
@@ -135,7 +141,11 @@ def _value_differences(then: pl.DataFrame, now: pl.DataFrame, key: Sequence[str]
 
 
 def _between(pinned: Path, again: Path, table: str, key: Sequence[str]) -> list[str]:
-    then, now = (pl.read_parquet(folder / f"{table}.parquet") for folder in (pinned, again))
+    return _frames_between(pinned / f"{table}.parquet", again / f"{table}.parquet", key)
+
+
+def _frames_between(pinned: Path, again: Path, key: Sequence[str]) -> list[str]:
+    then, now = (pl.read_parquet(path) for path in (pinned, again))
     return frame_differences(then, now, key)[:_NAMED] or ["the content hashes differ, the values do not"]
 
 

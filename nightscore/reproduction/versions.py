@@ -49,7 +49,7 @@ def _compare(workspace: Workspace, version: ModelVersion, folder: Path, facts: d
     }  # fmt: skip
     threads = json.loads((capsule / "environment.json").read_text(encoding="utf-8"))["threads"]
     report = recompute(interpreter, folder, plan, threads)
-    comparison = compare_models(capsule, folder / "capsule", report)
+    comparison = compare_models(capsule, folder / "capsule", report, folder / "inputs" / TRAINING_SET_FILE)
     facts |= {
         "manifest_sha256": version.manifest_sha256, "snapshot_md5": version.snapshot_md5,
         "provenance": dict(version.provenance or {}), "interpreter": str(interpreter),
