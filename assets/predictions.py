@@ -9,6 +9,7 @@ from nightscore.spec.pipeline import Pipeline
 from orchestration.failures import Event, mapped_failures, report
 from orchestration.partitions import POLICY, nights_of
 from orchestration.resources import Engine
+from orchestration.run_tags import changeset_of
 
 
 def build_predictions(pipeline: Pipeline) -> dg.AssetsDefinition:
@@ -23,10 +24,15 @@ def build_predictions(pipeline: Pipeline) -> dg.AssetsDefinition:
     @dg.multi_asset(name=f"{pipeline.name}__predictions", specs=[spec], check_specs=[gate], backfill_policy=POLICY)
     def predictions_asset(context: dg.AssetExecutionContext, engine: Engine) -> Iterator[Event]:
         from nightscore.scoring.night import score_nights
+        from nightscore.scoring.staging import stage_predictions
 
-        workspace, nights = engine.workspace(), nights_of(context)
-        with mapped_failures(context, workspace, pipeline.name, nights):
-            outcomes = score_nights(workspace, pipeline, nights, context.run.run_id)
+        workspace, nights, run_id = engine.workspace(), nights_of(context), context.run.run_id
+        changeset = changeset_of(context.run.tags)
+        with mapped_failures(context, workspace, pipeline.name, [] if changeset else nights):
+            if changeset:
+                outcomes = stage_predictions(workspace, pipeline, changeset, nights, run_id)
+            else:
+                outcomes = score_nights(workspace, pipeline, nights, run_id)
         yield from report(context, key, outcomes, "gate")
 
     return predictions_asset

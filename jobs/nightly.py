@@ -32,6 +32,16 @@ def build_history_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition])
     return dg.Definitions(jobs=[job])
 
 
+def build_backfill_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition]) -> dg.Definitions:
+    """Predictions and published of past nights; with the tag of a changeset they are staged for review."""
+    job = dg.define_asset_job(
+        f"{pipeline.name}_backfill", selection=dg.AssetSelection.assets(*assets),
+        description="Score past nights into a changeset (tag nightscore/changeset), from the features that are there",
+        executor_def=dg.in_process_executor, tags={PIPELINE_TAG: pipeline.name},
+    )  # fmt: skip
+    return dg.Definitions(jobs=[job])
+
+
 def _build_schedule(pipeline: Pipeline, job_name: str) -> dg.ScheduleDefinition:
     timezone = pipeline.score_dates.timezone
 

@@ -118,6 +118,14 @@ class PublicationMissing(Permanent):
     """There is no such publication, or none at that time."""
 
 
+class ChangesetMissing(Permanent):
+    """There is no such changeset."""
+
+
+class ChangesetRefused(Permanent):
+    """A changeset cannot be decided on as it stands; nothing moved."""
+
+
 class RowMissing(Permanent):
     """A publication has no row with that key."""
 

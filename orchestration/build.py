@@ -8,15 +8,18 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.changesets import build_changesets
 from assets.clean import build_clean
 from assets.features import build_features
 from assets.model import build_model
 from assets.predictions import build_predictions
 from assets.published import build_published
 from assets.reproductions import build_drill, build_reproduction
+from assets.restatements import build_restatements
 from assets.sources import build_source
+from jobs.decisions import build_decision_job
 from jobs.drill import build_drill_job
-from jobs.nightly import build_history_job, build_nightly_job
+from jobs.nightly import build_backfill_job, build_history_job, build_nightly_job
 from jobs.training import build_training_job
 from nightscore.spec.pipeline import Pipeline
 from orchestration.resources import Engine
@@ -47,10 +50,14 @@ def _build_pipeline(pipeline: Pipeline) -> dg.Definitions:
     features, model = build_features(pipeline), build_model(pipeline)
     outputs = [build_predictions(pipeline), build_published(pipeline)]
     reproduction, drill = build_reproduction(pipeline), build_drill(pipeline)
+    changesets, restatements = build_changesets(pipeline), build_restatements(pipeline)
+    night = [*inputs, features, *outputs, restatements]
     return dg.Definitions.merge(
-        dg.Definitions(assets=[*inputs, features, model, *outputs, reproduction], asset_checks=[drill]),
-        build_nightly_job(pipeline, [*inputs, features, *outputs]),
+        dg.Definitions(assets=[*night, model, changesets, reproduction], asset_checks=[drill]),
+        build_nightly_job(pipeline, night),
         build_history_job(pipeline, [*inputs, features]),
         build_training_job(pipeline, model),
+        build_backfill_job(pipeline, outputs),
+        build_decision_job(pipeline, changesets),
         build_drill_job(pipeline, drill),
     )

@@ -8,14 +8,26 @@ from datetime import date
 
 PIPELINE_TAG = "nightscore/pipeline"
 PARTITION_TAG = "dagster/partition"
+CHANGESET_TAG = "nightscore/changeset"
+"""On a run that stages a changeset instead of publishing."""
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
 def nights_of_run(tags: Mapping[str, str]) -> tuple[date, date] | None:
-    """The first and the last night of a run, or None for one about no night, such as that of a model version."""
+    """The first and the last night that readers may miss if the run fails.
+
+    None for a run about no night, such as that of a model version, and for one that stages a changeset.
+    """
+    if CHANGESET_TAG in tags:
+        return None
     single = tags.get(PARTITION_TAG)
     first, last = (_night(tags.get(name, single)) for name in (RANGE_START, RANGE_END))
     return (first, last) if first and last else None
+
+
+def changeset_of(tags: Mapping[str, str]) -> int | None:
+    """The changeset that a run stages, or None for one that publishes."""
+    return int(tags[CHANGESET_TAG]) if CHANGESET_TAG in tags else None
 
 
 def _night(key: str | None) -> date | None:

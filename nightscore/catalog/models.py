@@ -102,6 +102,13 @@ def alias_history(
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def alias_events(connection: sa.Connection, pipeline: str, alias: str) -> list[tuple[datetime, int]]:
+    """Every instant at which a version was given the alias, oldest first."""
+    event = alias_event
+    query = sa.select(event.c.at, event.c.version).where(event.c.pipeline == pipeline, event.c.alias == alias)
+    return [(row.at, row.version) for row in connection.execute(query.order_by(event.c.event_id))]
+
+
 def move_alias(
     connection: sa.Connection, pipeline: str, alias: str, version: int, actor: str, reason: str, now: datetime,
     only_if_free: bool = False,

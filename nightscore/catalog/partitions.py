@@ -132,6 +132,16 @@ def commit_partitions(
     }
 
 
+def stage_partition(connection: sa.Connection, candidate: Candidate, run_id: str, now: datetime) -> int:
+    """The id of a version with this content that no pointer leads to yet; one that is there already serves."""
+    same = sa.and_(
+        partition_version.c.dataset == candidate.dataset, partition_version.c.score_date == candidate.score_date,
+        partition_version.c.md5 == candidate.md5,
+    )  # fmt: skip
+    known = connection.scalar(sa.select(sa.func.min(partition_version.c.version_id)).where(same))
+    return _insert_version(connection, candidate, run_id, now) if known is None else int(known)
+
+
 def _commit_one(connection: sa.Connection, candidate: Candidate, run_id: str, now: datetime) -> int:
     standing = _standing(connection, candidate)
     if standing is not None and standing[1] == candidate.md5:

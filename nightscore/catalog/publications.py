@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from nightscore.catalog.tables import publication, publication_current, publication_event, receipt
 
@@ -97,6 +97,12 @@ def current_publications(connection: sa.Connection, pipeline: str, first: date, 
     return {row["score_date"]: Publication(**row) for row in connection.execute(query).mappings()}
 
 
+def publication_by_id(connection: sa.Connection, publication_id: int) -> Publication:
+    """One publication that something names."""
+    query = sa.select(publication).where(publication.c.publication_id == publication_id)
+    return Publication(**connection.execute(query).mappings().one())
+
+
 def publications_of_night(connection: sa.Connection, pipeline: str, night: date) -> list[Publication]:
     """Every revision of a night that was ever published, oldest first."""
     query = sa.select(publication).where(publication.c.pipeline == pipeline, publication.c.score_date == night)
@@ -108,6 +114,19 @@ def list_publications(connection: sa.Connection, pipeline: str) -> list[Publicat
     """Every revision of every night that was ever published, in the order of their publication."""
     query = sa.select(publication).where(publication.c.pipeline == pipeline).order_by(publication.c.publication_id)
     return [Publication(**row) for row in connection.execute(query).mappings()]
+
+
+def publications_before(connection: sa.Connection, pipeline: str, nights: int) -> dict[date, tuple[int, int | None]]:
+    """Of the last published nights, the publication that readers see and the one they saw before it, if any."""
+    newest = (
+        sa.select(publication_event.c.score_date, publication_event.c.publication_id, publication_event.c.replaced_id)
+        .ext(distinct_on(publication_event.c.score_date))
+        .where(publication_event.c.pipeline == pipeline)
+        .order_by(publication_event.c.score_date.desc(), publication_event.c.event_id.desc())
+        .limit(nights)
+    )
+    rows = [row for row in connection.execute(newest) if row.publication_id is not None]
+    return {row.score_date: (row.publication_id, row.replaced_id) for row in reversed(rows)}
 
 
 def publication_as_of(connection: sa.Connection, pipeline: str, night: date, at: datetime) -> int | None:

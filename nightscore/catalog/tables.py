@@ -120,7 +120,7 @@ publication_current = sa.Table(
 publication_event = sa.Table(
     "publication_event", METADATA, _identity("event_id"), _text("pipeline"), _night(),
     sa.Column("publication_id", sa.BigInteger, sa.ForeignKey("nightscore.publication.publication_id"),
-              nullable=False),
+              nullable=True),
     _count("replaced_id", nullable=True), _text("actor"), _text("reason"), _instant("moved_at"),
     sa.Index("publication_event_by_night", "pipeline", "score_date", "moved_at"),
 )  # fmt: skip
@@ -137,6 +137,38 @@ step_time = sa.Table(
     _count("made"), _count("reused"), _count("blocked"), _count("rows"),
     sa.Column("seconds", sa.Double, nullable=False), _text("run_id"), _instant("finished_at"),
     sa.Index("step_time_by_run", "run_id"),
+)  # fmt: skip
+
+changeset = sa.Table(
+    "changeset", METADATA, _identity("changeset_id"), _text("pipeline"), _text("kind"),
+    sa.Column("first_date", sa.Date, nullable=False), sa.Column("last_date", sa.Date, nullable=False),
+    _text("model_policy"), _text("scope"), _text("reason"), _text("status"), _text("created_by"),
+    _instant("created_at"), sa.Index("changeset_by_pipeline", "pipeline", "changeset_id"),
+)  # fmt: skip
+
+changeset_item = sa.Table(
+    "changeset_item", METADATA,
+    sa.Column("changeset_id", sa.BigInteger, sa.ForeignKey("nightscore.changeset.changeset_id"), primary_key=True),
+    sa.Column("score_date", sa.Date, primary_key=True), _count("base_publication_id", nullable=True),
+    sa.Column("model_version", sa.Integer, nullable=False), _text("outcome"), _text("reason"),
+    sa.Column("predictions_id", sa.BigInteger, sa.ForeignKey("nightscore.partition_version.version_id"), nullable=True),
+    sa.Column("receipt_id", sa.BigInteger, sa.ForeignKey("nightscore.receipt.receipt_id"), nullable=True),
+    sa.Column("publication_id", sa.BigInteger, sa.ForeignKey("nightscore.publication.publication_id"), nullable=True),
+    _count("rows"), sa.Column("seconds", sa.Double, nullable=False), _json("difference", nullable=True),
+    _text("run_id"), _instant("at"),
+)  # fmt: skip
+
+changeset_event = sa.Table(
+    "changeset_event", METADATA, _identity("event_id"),
+    sa.Column("changeset_id", sa.BigInteger, sa.ForeignKey("nightscore.changeset.changeset_id"), nullable=False),
+    _text("event"), _text("actor"), _text("reason"), _instant("at"),
+    sa.Index("changeset_event_by_changeset", "changeset_id", "event_id"),
+)  # fmt: skip
+
+decision = sa.Table(
+    "decision", METADATA, _identity("decision_id"), _text("pipeline"), _text("kind"), _text("subject"),
+    _text("verdict"), _text("reason"), _json("evidence"), _text("actor"), _instant("at"),
+    sa.Index("decision_by_pipeline", "pipeline", "kind", "decision_id"),
 )  # fmt: skip
 
 wheelhouse = sa.Table(

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from psycopg import Connection, OperationalError, sql
 
 from nightscore.catalog.connect import database_unavailable
+from nightscore.catalog.facts import read_fact, write_fact
 from nightscore.catalog.nights import record_night
 from nightscore.catalog.partitions import PartitionVersion
 from nightscore.catalog.publications import (
@@ -56,9 +57,18 @@ def ensure_mart(workspace: Workspace, pipeline: Pipeline, version: PartitionVers
     """The mart table and the views of a pipeline, in the shape of its newest predictions; returns the marts built."""
     schema = workspace.lake.scan([version]).collect_schema()
     columns = mart_columns(pipeline, schema)
+    _tell_late_days(workspace, pipeline)
     return ensure_views(
         workspace, pipeline, columns, lambda connection: ensure_table(connection, pipeline.name, columns)
     )
+
+
+def _tell_late_days(workspace: Workspace, pipeline: Pipeline) -> None:
+    """`partition_status` calls nights provisional while their sources may be corrected; SQL knows no spec."""
+    name, days = f"late_days:{pipeline.name}", str(pipeline.late_days)
+    with workspace.engine.begin() as connection:
+        if read_fact(connection, name) != days:
+            write_fact(connection, name, days, workspace.clock.now())
 
 
 def _publish_night(
@@ -94,7 +104,7 @@ def _load_and_point(
         if standing is not None:
             return standing
         made = insert_publication(connection, values)
-        _load(connection, workspace, pipeline, version, receipt, made)
+        load_rows(connection, workspace, pipeline, version, receipt, made)
         move_publication(connection, made, actor, "nightly publication", now)
         record_night(connection, made.pipeline, made.score_date, "published", _publication_line(made), run_id, now)
     return made
@@ -107,10 +117,11 @@ def _standing(connection: sa.Connection, receipt: Receipt, version: PartitionVer
     return current if current is not None and current.content_md5 == version.md5 else None
 
 
-def _load(
+def load_rows(
     connection: sa.Connection, workspace: Workspace, pipeline: Pipeline, version: PartitionVersion,
     receipt: Receipt, made: Publication,
 ) -> None:  # fmt: skip
+    """Copy predictions into a partition of the mart that no pointer leads to; AccountingError where rows are lost."""
     raw: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     path = workspace.lake.store.verified_path(version.md5)
     columns = mart_columns(pipeline, workspace.lake.scan([version]).collect_schema())

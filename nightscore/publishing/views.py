@@ -1,7 +1,8 @@
-"""The views that BI tools read: `<pipeline>_current` and `<pipeline>_latest`, with comments and grants.
+"""What BI tools read of a pipeline: its current and latest nights and their history, with comments and grants.
 
 Views run with their owner's rights, so the reader's role needs no right on the tables behind them and can never read
-an unpublished revision (docs/decisions/0002-views-with-owner-rights.md).
+an unpublished revision (docs/decisions/0002-views-with-owner-rights.md). Those over history are barriers besides: no
+condition of a reader's is tried on a row before it is known to have been published, so none can tell of it by failing.
 Added here: a view that every pipeline has. Not here: marts over all pipelines, which are dbt models (`marts.py`).
 """
 
@@ -17,14 +18,15 @@ from pydantic import SecretStr
 from nightscore.catalog.connect import database_unavailable
 from nightscore.catalog.facts import read_fact, write_fact
 from nightscore.lake.workspace import Workspace
+from nightscore.publishing.bitemporal import as_of_statement, first_query, revision_columns, revisions_query
 from nightscore.publishing.mart import MartColumn
 from nightscore.publishing.marts import build_marts, marts_hash
 from nightscore.spec.pipeline import Pipeline
 
 READER = "bi_reader"
 LOCK_TIMEOUT = "2s"
-SHAPE = 1
-"""Raise when the SQL of the views below changes, so that deployments rebuild them."""
+SHAPE = 2
+"""Raise when the SQL of the views changes, here or in `bitemporal.py`, so that deployments rebuild them."""
 
 
 def ensure_views(
@@ -103,8 +105,46 @@ def _make_views(connection: sa.Connection, pipeline: Pipeline, columns: list[Mar
     ):
         name = f"{pipeline.name}_{suffix}"
         query = _query(pipeline.name, _in_view_order(connection, name, columns), where)
-        raw.execute(sql.SQL("create or replace view {} as {}").format(sql.Identifier("bi", name), query))
+        raw.execute(
+            sql.SQL("create or replace view {} with (security_barrier) as {}").format(sql.Identifier("bi", name), query)
+        )
         _describe(raw, name, f"{about} ({text})", columns)
+    _make_history(connection, pipeline.name, about)
+
+
+def _make_history(connection: sa.Connection, pipeline: str, about: str) -> None:
+    """Two views and a function over earlier revisions, with all columns that the current view has."""
+    raw: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    current = _columns_of(connection, f"{pipeline}_current")
+    columns = revision_columns(current)
+    order = _in_view_order(connection, f"{pipeline}_revisions", columns)
+    seen = f"every revision that readers ever saw, once for each time they saw it; {pipeline}_as_of(at) is one instant"
+    for suffix, query, text, shown in (
+        ("as_first_published", first_query(pipeline, [column.name for column in current]),
+         "every published night, each in the revision that readers saw first", current),
+        ("revisions", revisions_query(pipeline, current, order), seen, columns),
+    ):  # fmt: skip
+        view = sql.Identifier("bi", f"{pipeline}_{suffix}")
+        raw.execute(sql.SQL("create or replace view {} with (security_barrier) as {}").format(view, query))
+        _describe(raw, f"{pipeline}_{suffix}", f"{about} ({text})", shown)
+    raw.execute(as_of_statement(pipeline, current))
+    _describe_function(raw, pipeline, f"{about} (what {pipeline}_current showed at an instant, every night)")
+
+
+def _describe_function(raw: Connection[Any], pipeline: str, comment: str) -> None:
+    function, reader = sql.Identifier("bi", f"{pipeline}_as_of"), sql.Identifier(READER)
+    raw.execute(sql.SQL("comment on function {} is {}").format(function, sql.Literal(comment)))
+    raw.execute(sql.SQL("revoke all on function {} from public").format(function))
+    raw.execute(sql.SQL("grant execute on function {} to {}").format(function, reader))
+
+
+def _columns_of(connection: sa.Connection, view: str) -> list[MartColumn]:
+    """The columns of a view as it stands, those included that are no longer published."""
+    query = sa.text(
+        "select attname, format_type(atttypid, atttypmod), coalesce(col_description(attrelid, attnum), '') "
+        "from pg_attribute where attrelid = to_regclass('bi.' || :view) and attnum > 0 order by attnum"
+    )
+    return [MartColumn(*map(str, row)) for row in connection.execute(query, {"view": view})]
 
 
 def _query(pipeline: str, names: list[str], where: sql.Composable) -> sql.Composed:

@@ -16,6 +16,7 @@ from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import Admission, account_of, admit, outcome_of
 from nightscore.quality.rules import Rules, rules_hash, source_rules
+from nightscore.sources.corrections import correctable_nights, lift_gates
 from nightscore.sources.ingest import with_unreadable_history
 from nightscore.spec.datasets import clean_dataset, quarantine_dataset, source_dataset
 from nightscore.spec.pipeline import Pipeline
@@ -29,15 +30,22 @@ def clean_source(
 ) -> list[NightOutcome]:
     """Judge `nights` of one source; what passes becomes readable as clean, what is blocked stays unreadable.
 
-    Delivered nights of their history that are not readable yet are judged along with them.
+    Delivered nights of their history that are not readable yet are judged along with them, and so are corrections
+    of earlier nights; a bad correction is held back, and what was clean before stays so.
     """
     rules = source_rules(pipeline, name)
-    nights = _with_delivered_history(workspace, pipeline, name, nights)
-    with timed_step(workspace, pipeline.name, f"clean {name}", nights, run_id) as log:
-        delivered = workspace.lake.require(source_dataset(pipeline.name, name), nights)
-        standing = workspace.lake.current(rules.dataset, min(nights), max(nights))
+    wanted = _with_delivered_history(workspace, pipeline, name, nights)
+    late = [night for night in correctable_nights(workspace, pipeline, name, nights) if night not in wanted]
+    with timed_step(workspace, pipeline.name, f"clean {name}", wanted, run_id) as log:
+        delivered = workspace.lake.require(source_dataset(pipeline.name, name), sorted({*wanted, *late}))
+        standing = workspace.lake.current(rules.dataset, delivered[0].score_date, delivered[-1].score_date)
         for version in delivered:
-            log.outcomes.append(_clean_night(workspace, pipeline, name, rules, version, standing, run_id))
+            one = _clean_night(workspace, pipeline, name, rules, version, standing, run_id)
+            if version.score_date not in late:
+                log.outcomes.append(one)
+            else:
+                lift_gates(workspace, pipeline.name, [one], run_id)
+                log.outcomes += [one] if one.result != "reused" else []
     return log.outcomes
 
 

@@ -13,15 +13,15 @@ import polars as pl
 from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.partitions import Candidate, PartitionVersion, commit_partitions
 from nightscore.catalog.publications import record_receipt
-from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import account_of, admit, outcome_of
 from nightscore.quality.rules import prediction_rules, rules_hash
 from nightscore.registry.versions import open_capsule, require_champion
-from nightscore.scoring.predictions import predict_night
+from nightscore.scoring.predictions import predict_night, recipe_of
 from nightscore.scoring.receipts import Origin, make_receipt, store_origin, summarise
+from nightscore.scoring.staging import nights_under_review, stage_restatement
 from nightscore.spec.datasets import features_dataset, predictions_dataset
 from nightscore.spec.pipeline import Pipeline
 
@@ -29,14 +29,20 @@ Standing = Mapping[date, PartitionVersion]
 
 
 def score_nights(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str) -> list[NightOutcome]:
-    """Score `nights` with the champion, read once and pinned for all of them; unchanged nights are reused."""
+    """Score `nights` with the champion, read once and pinned for all of them; unchanged nights are reused.
+
+    Nights that readers see, and that would be scored otherwise now, are staged in a changeset, unless the spec says
+    that they are restated directly.
+    """
     with timed_step(workspace, pipeline.name, "score", nights, run_id) as log:
         champion = require_champion(workspace, pipeline.name)
         features = workspace.lake.require(features_dataset(pipeline.name), nights)
         dataset = predictions_dataset(pipeline.name)
         standing = workspace.lake.current(dataset, min(nights), max(nights))
-        recipes = {version.score_date: _recipe(pipeline, champion, version) for version in features}
+        recipes = {version.score_date: recipe_of(pipeline, champion, version) for version in features}
         stale = [one for one in features if not _is_current(standing, one.score_date, recipes[one.score_date])]
+        seen = nights_under_review(workspace, pipeline, [one.score_date for one in stale])
+        stale = [one for one in stale if one.score_date not in seen]
         capsule = open_capsule(workspace, champion) if stale else None
         origin = store_origin(workspace, pipeline) if stale else None
         for one in features:
@@ -48,14 +54,8 @@ def score_nights(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date
             scored = predict_night(pipeline, capsule, champion.version, path, workspace.settings.threads)
             made = _commit(workspace, pipeline, champion, one, scored, recipes[night], standing, origin, run_id)
             log.outcomes.append(made)
+        stage_restatement(workspace, pipeline, champion, seen, run_id)
     return log.outcomes
-
-
-def _recipe(pipeline: Pipeline, champion: ModelVersion, features: PartitionVersion) -> str:
-    return fingerprint(
-        "predictions", features=features.md5, capsule=champion.manifest_sha256, version=champion.version,
-        decision=pipeline.decision.model_dump(mode="json"), publish=pipeline.publish.model_dump(mode="json"),
-    )  # fmt: skip
 
 
 def _is_current(standing: Standing, night: date, recipe: str) -> bool:

@@ -9,11 +9,24 @@ from pathlib import Path
 
 import polars as pl
 
+from nightscore.catalog.models import ModelVersion
+from nightscore.catalog.partitions import PartitionVersion
+from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.parquet import read_batches
 from nightscore.registry.capsule import Capsule
 from nightscore.scoring.decide import decide
 from nightscore.scoring.predict import ROWS_PER_CHUNK, score_chunks
 from nightscore.spec.pipeline import Pipeline
+
+
+def recipe_of(pipeline: Pipeline, champion: ModelVersion, features: PartitionVersion) -> str:
+    """The fingerprint of the predictions that a version makes of a night's features."""
+    decision = pipeline.decision.model_dump(mode="json")
+    publish = pipeline.publish.model_dump(mode="json", exclude={"restate"})
+    capsule, version = champion.manifest_sha256, champion.version
+    return fingerprint(
+        "predictions", features=features.md5, capsule=capsule, version=version, decision=decision, publish=publish
+    )
 
 
 def predict_night(pipeline: Pipeline, capsule: Capsule, version: int, features: Path, threads: int) -> pl.DataFrame:

@@ -3,7 +3,6 @@
 Added here: how extracted frames become partitions. Not here: reading (`extract.py`) or judging (`nightscore/quality`).
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Literal
@@ -17,7 +16,8 @@ from nightscore.lake.objects import StoredObject
 from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
-from nightscore.sources.extract import Extraction, extract
+from nightscore.sources.corrections import correctable_nights, extract_with_corrections, lift_gates
+from nightscore.sources.extract import Extraction
 from nightscore.spec.datasets import clean_dataset, source_dataset
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.windows import history_window
@@ -29,14 +29,16 @@ def ingest_source(
     """Read `nights` of one source in one pass and commit a partition for each; equal content is reused.
 
     Nights of the history that features will read, but which are not readable yet, are read again too: a source that
-    was repaired, or a machine that was off, needs no one to remember it.
+    was repaired, or a machine that was off, needs no one to remember it. So are the nights that may still be corrected
+    (`late_days`); of those, only what changed or cannot be read is reported.
     """
-    nights = with_unreadable_history(workspace, pipeline, name, nights)
-    with timed_step(workspace, pipeline.name, f"source {name}", nights, run_id) as log:
-        source = pipeline.sources[name]
-        extraction = extract(source, nights, workspace.settings.root, os.environ)
-        dataset = source_dataset(pipeline.name, name)
-        standing = workspace.lake.current(dataset, min(nights), max(nights))
+    wanted = with_unreadable_history(workspace, pipeline, name, nights)
+    late = [night for night in correctable_nights(workspace, pipeline, name, nights) if night not in wanted]
+    with timed_step(workspace, pipeline.name, f"source {name}", wanted, run_id) as log:
+        source, dataset = pipeline.sources[name], source_dataset(pipeline.name, name)
+        reading = extract_with_corrections(workspace, source, wanted, late)
+        extraction = reading.extraction
+        standing = workspace.lake.current(dataset, min([*wanted, *late]), max(wanted))
         recipe = fingerprint("source", source=source.model_dump(mode="json"))
         stored = _store(workspace, extraction.partitions, source.key)
         candidates = [
@@ -44,10 +46,13 @@ def ingest_source(
             for night, frame in extraction.partitions.items()
         ]
         made = workspace.lake.commit(candidates, run_id)
-        log.outcomes = [
+        outcomes = [
             NightOutcome(dataset, one.score_date, _result(one, made), one.rows, facts=_facts(one, extraction))
             for one in candidates
         ]
+        lift_gates(workspace, pipeline.name, [one for one in outcomes if one.night in late], run_id)
+        log.outcomes = [one for one in outcomes if one.result == "made" or one.night not in late]
+        log.outcomes += [NightOutcome(dataset, night, "blocked", 0, why) for night, why in reading.unreadable.items()]
         fresh = [one for one in log.outcomes if one.result == "made"]
         accounts = [RowAccount(pipeline.name, dataset, one.night, one.rows, one.rows, 0, {}) for one in fresh]
         record_accounts(workspace, accounts, run_id)

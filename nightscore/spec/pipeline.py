@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from nightscore.spec.base import CalendarDate, Name, SpecModel, Task
 from nightscore.spec.expectations import Expectation
-from nightscore.spec.serving import Decision, Publish, Replay, Schedule
+from nightscore.spec.serving import Decision, Publish, Replay, Restatement, Schedule
 from nightscore.spec.sources import Source
 from nightscore.spec.training import Features, Label, Promotion, Training
 
@@ -55,6 +55,7 @@ class Pipeline(SpecModel):
     promotion: Promotion = Promotion()
     decision: Decision
     publish: Publish = Publish()
+    restatement: Restatement = Restatement()
     schedule: Schedule = Schedule()
     replay: Replay | None = None
 
@@ -62,6 +63,11 @@ class Pipeline(SpecModel):
     def first_night(self) -> date:
         """The first night with a full training window behind it."""
         return self.score_dates.start + timedelta(days=self.training.window_days)
+
+    @property
+    def late_days(self) -> int:
+        """For how many nights the source that is corrected longest may still change a night."""
+        return max(source.late_days for source in self.sources.values())
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -25,6 +25,9 @@ def _sources(spec: Pipeline) -> Iterator[Finding]:
     for name, source in spec.sources.items():
         yield from _repeated(("sources", name, "key"), source.key)
         yield from _expectations(("sources", name, "expectations"), source.expectations)
+        if source.cadence == "snapshot" and source.late_days:
+            expected = "0; a snapshot is the whole table as it is that night, which nothing corrects later"
+            yield ("sources", name, "late_days"), str(source.late_days), expected
         for at, column in enumerate(source.columns):
             where = ("sources", name, "columns", at)
             if column.sql is not None and column.source_name is not None:

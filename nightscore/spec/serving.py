@@ -1,4 +1,4 @@
-"""The `decision`, `publish`, `schedule` and `replay` sections: from score to table, every night.
+"""The `decision`, `publish`, `restatement`, `schedule` and `replay` sections: from score to table, every night.
 
 Added here: a rule between the score and its reader. Not here: how the table is written (`nightscore/publishing`).
 """
@@ -46,8 +46,27 @@ class Publish(SpecModel):
     """What readers see beside keys and scores."""
 
     columns: tuple[Name, ...] = Field(default=(), description="feature columns carried along for readers")
+    restate: Literal["review", "direct"] = Field(
+        default="review", description="a night that readers see and that comes out otherwise: staged, or published"
+    )
     expectations: tuple[Expectation, ...] = ()
     description: str = ""
+
+
+class Restatement(SpecModel):
+    """What is done when an input of published nights changes; a night moved by it is restated through a changeset."""
+
+    tolerance: float = Field(
+        default=0.0, ge=0, le=1, description="share of rows that may move in a sample before anything is restated"
+    )
+    min_shift: float = Field(
+        default=0.0, ge=0, description="a row has moved when its decision flips or its score shifts by more than this"
+    )
+    sample_nights: int = Field(default=3, ge=1, description="affected nights that are scored to estimate the effect")
+    budget_nights: int = Field(default=14, ge=1, description="with more affected nights, a person is asked first")
+    approve: Literal["person", "auto"] = Field(
+        default="person", description="who approves: a person, or nobody is asked and readers see it at once"
+    )
 
 
 Cron = Annotated[str, StringConstraints(pattern=r"^(\S+ ){4}\S+$")]

@@ -45,6 +45,10 @@ class SourceBase(SpecModel):
     first_date: CalendarDate | None = Field(
         default=None, description="first event date the source has; earlier ones are empty"
     )
+    late_days: int = Field(
+        default=0, ge=0, le=60,
+        description="how many earlier nights are read again each night, since their rows may still be corrected",
+    )  # fmt: skip
     empty: Literal["allow", "block"] = Field(default="block", description="what a night without rows means")
     max_quarantine_share: float = Field(default=0.01, ge=0, le=1, description="above it the night is blocked")
     expectations: tuple[Expectation, ...] = ()

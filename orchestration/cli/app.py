@@ -10,7 +10,21 @@ import typer
 from pydantic import ValidationError
 
 from nightscore.errors import NightscoreError, SettingsError
-from orchestration.cli import data, database, doctor, drills, models, nights, reproduction, specs, up
+from orchestration.cli import (
+    backfills,
+    changes,
+    data,
+    database,
+    decisions,
+    doctor,
+    drills,
+    models,
+    nights,
+    reproduction,
+    rollbacks,
+    specs,
+    up,
+)
 
 EPILOG = (
     "Exit codes: 0 done; 1 unexpected error; 2 repair something first (spec, data, settings); "
@@ -25,15 +39,19 @@ app = typer.Typer(
 app.command("run")(nights.run)
 app.command("train")(nights.train)
 app.command("status")(nights.status)
+app.command("backfill")(backfills.backfill)
 app.command("reproduce")(reproduction.reproduce)
 app.command("trace")(reproduction.trace)
 app.command("drill")(drills.drill)
 app.command("reproductions")(drills.reproductions)
+app.command("decisions")(decisions.decisions)
+app.command("rollback")(rollbacks.rollback)
 app.command("validate")(specs.validate)
 app.command("schema")(specs.schema)
 app.command("doctor")(doctor.doctor)
 app.command("up")(up.up)
 app.add_typer(models.app, name="models")
+app.add_typer(changes.app, name="changes")
 app.add_typer(database.app, name="db")
 app.add_typer(data.app, name="data")
 

@@ -4,7 +4,7 @@ No daemon is needed. Added here: how a job is run from the command line. Not her
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -27,6 +27,9 @@ UNFINISHED = [
     dg.DagsterRunStatus.CANCELING,
 ]  # fmt: skip
 UNEXPECTED = NightscoreError.exit_code
+INTERRUPTED = 130
+"""What a shell says of a command that was ended by Ctrl-C."""
+INTERRUPTION = dg.DagsterExecutionInterruptedError.__name__
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,14 @@ class Launched:
 
 
 def run_nights(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, nights: Sequence[date]
-) -> list[Launched]:
-    """Run `job` over consecutive `nights`, a chunk a run; stops after the first chunk that fails."""
+    definitions: dg.Definitions, instance: dg.DagsterInstance, job: str, nights: Sequence[date],
+    tags: Mapping[str, str] | None = None,
+) -> list[Launched]:  # fmt: skip
+    """Run `job` over consecutive `nights`, a chunk a run that carries `tags`; stops after the first that fails."""
     launched: list[Launched] = []
     for at in range(0, len(nights), NIGHTS_PER_RUN):
         chunk = nights[at : at + NIGHTS_PER_RUN]
-        launched.append(run_job(definitions, instance, job, _partition_tags(chunk)))
+        launched.append(run_job(definitions, instance, job, {**(tags or {}), **_partition_tags(chunk)}))
         if not launched[-1].success:
             break
     return launched
@@ -79,6 +83,9 @@ def _explain(result: dg.ExecuteInProcessResult) -> Launched:
         message = "\n".join(one.description or "a step failed" for one in told)
         return Launched(result.run_id, False, message, codes[0] if codes else UNEXPECTED)
     traces = [one.error.to_string() for one in failures if one.error is not None]
+    # Where it struck inside a database call, it is only the cause of the error that the step failed with.
+    if any(INTERRUPTION in trace for trace in traces):
+        return Launched(result.run_id, False, "interrupted", INTERRUPTED)
     return Launched(result.run_id, False, "\n".join(traces) or "the run failed before its first step", UNEXPECTED)
 
 

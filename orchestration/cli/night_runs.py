@@ -59,10 +59,10 @@ def choose_nights(
     if (first is None) != (last is None):
         raise SpecError("Reading the dates", "only one of --from and --to was given", "give both")
     if first is not None and last is not None:
-        _require_score_dates(pipeline, first, last)
+        require_score_dates(pipeline, first, last)
         return nights_between(first, last)
     chosen = night or next_night(workspace, pipeline)
-    _require_score_dates(pipeline, chosen, chosen)
+    require_score_dates(pipeline, chosen, chosen)
     return [chosen]
 
 
@@ -77,7 +77,8 @@ def next_night(workspace: Workspace, pipeline: Pipeline) -> date:
     return following if pipeline.replay is not None else min(following, night_for(pipeline, tonight))
 
 
-def _require_score_dates(pipeline: Pipeline, first: date, last: date) -> None:
+def require_score_dates(pipeline: Pipeline, first: date, last: date) -> None:
+    """SpecError for a range that is empty, or leaves the nights that the spec allows to score."""
     dates, found = pipeline.score_dates, []
     if last < first:
         found.append(f"--to {last} is before --from {first}")
@@ -141,7 +142,7 @@ def train_and_report(name: str, as_of: date | None, purpose: str, store_wheels: 
     """Train for a night, print the version, and return the exit code."""
     session = open_session(name)
     chosen = as_of or next_night(session.workspace, session.pipeline)
-    _require_score_dates(session.pipeline, chosen, chosen)
+    require_score_dates(session.pipeline, chosen, chosen)
     launched = prepare_history(session, chosen)
     if all(one.success for one in launched):
         launched.append(_train(session, chosen, purpose, store_wheels))

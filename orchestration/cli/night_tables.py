@@ -77,13 +77,16 @@ def _print_outcome(report: NightReport) -> None:
         console.print(f"{report.night} is {status.status}: {status.reason}", style="bold")
     if made is not None:
         run_ids = {step.run_id for step in report.steps}
-        verb = "Published" if made.run_id in run_ids else "Already published, nothing changed:"
+        unchanged = "Readers see as before" if report.changeset else "Already published, nothing changed:"
+        verb = "Published" if made.run_id in run_ids else unchanged
         line = f"{verb} {report.night}: {made.rows:,} rows, publication {made.publication_id}, revision {made.revision}"
         console.print(f"{line}, {report.pipeline}@{made.model_version}", style="bold")
     elif report.latest is not None:
         console.print(f"Readers still see {report.latest.score_date}, publication {report.latest.publication_id}.")
     else:
         console.print("Readers see nothing yet.")
+    if report.changeset is not None:
+        console.print(f"It comes out otherwise now; staged for review: nightscore changes diff {report.changeset}")
     console.print()
     console.print("Look at it:")
     command = _own_command()

@@ -34,12 +34,15 @@ NOW = datetime(2024, 3, 10, 2, 0, tzinfo=UTC)
 
 
 @contextmanager
-def fresh_database(server: Server) -> Iterator[str]:
-    """The name of a database that lives as long as the block, with Dagster's beside it when one is made."""
+def fresh_database(server: Server, template: str = "template1") -> Iterator[str]:
+    """The name of a database that lives as long as the block, with Dagster's beside it when one is made.
+
+    A copy of `template`, which nobody may be connected to.
+    """
     name = f"test_{os.urandom(6).hex()}"
     admin = sa.create_engine(server.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
-        connection.exec_driver_sql(f"create database {name}")
+        connection.exec_driver_sql(f"create database {name} template {template}")
     try:
         yield name
     finally:

@@ -87,8 +87,9 @@ def test_a_rerun_reuses_everything_and_moves_nothing(session: Session) -> None:
     first = run(session, FIRST_NIGHT)
     before = _publication(session, FIRST_NIGHT)
     again = run(session, FIRST_NIGHT)
-    results = {key[0]: metadata["result"] for key, metadata in materialisations(session, again.run_id).items()}
-    assert results == dict.fromkeys(ASSETS, "reused")
+    found = {key[0]: metadata for key, metadata in materialisations(session, again.run_id).items()}
+    assert found.pop("restatements")["verdict"] == "unaffected"
+    assert {asset: metadata["result"] for asset, metadata in found.items()} == dict.fromkeys(ASSETS, "reused")
     assert rows_by_partition(session, again.run_id) == rows_by_partition(session, first.run_id)
     assert _publication(session, FIRST_NIGHT) == before
 

@@ -35,6 +35,17 @@ nights as (
     full outer join readable
         on readable.pipeline = last_event.pipeline
         and readable.score_date = last_event.score_date
+),
+
+-- a night is read again by the late_days nights after it, so its sources may be corrected until the last of them
+correctable as (
+    select
+        readable.pipeline,
+        max(readable.score_date) - max(fact.value::integer) as settled_until
+    from readable
+    inner join {{ source('catalog', 'deployment_fact') }} as fact
+        on fact.name = 'late_days:' || readable.pipeline
+    group by readable.pipeline
 )
 
 select
@@ -43,6 +54,7 @@ select
     case
         when nights.last_status in ('gated', 'failed', 'prepared') then nights.last_status
         when nights.revision > 1 then 'restated'
+        when nights.score_date > correctable.settled_until then 'provisional'
         else 'fresh'
     end as status,
     nights.reason,
@@ -63,3 +75,5 @@ select
     end as readers_see_date,
     nights.run_id
 from nights
+left join correctable
+    on correctable.pipeline = nights.pipeline
