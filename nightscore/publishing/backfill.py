@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from nightscore.catalog.changesets import Changeset, insert_changeset, list_changesets
 from nightscore.catalog.costs import Cost, costs_of_steps
 from nightscore.catalog.models import ModelVersion, alias_events, alias_holder
+from nightscore.catalog.partitions import PartitionVersion
 from nightscore.catalog.publications import Publication, current_publications
 from nightscore.errors import AliasMissing, SpecError
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.versions import CHAMPION, require_version
+from nightscore.registry.versions import CHAMPION, open_capsule, require_version
 from nightscore.spec.datasets import features_dataset
 from nightscore.spec.pipeline import Pipeline
 
@@ -37,6 +38,7 @@ class Plan:
     versions: Mapping[date, int]
     to_prepare: tuple[date, ...]
     bases: Mapping[date, int | None]
+    rows: int | None
     seconds: float | None
     bytes: int | None
     basis: str
@@ -45,7 +47,11 @@ class Plan:
 
 
 def plan_backfill(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], policy: str, scope: str) -> Plan:
-    """Raises SpecError for a policy that is none, AliasMissing for a version or alias that does not exist."""
+    """What a backfill of `nights` would do.
+
+    Raises SpecError for a policy that is none or a version whose features are gone, AliasMissing for a version or alias
+    that does not exist.
+    """
     name, first, last = pipeline.name, min(nights), max(nights)
     with workspace.engine.connect() as connection:
         published = current_publications(connection, name, first, last)
@@ -54,10 +60,15 @@ def plan_backfill(workspace: Workspace, pipeline: Pipeline, nights: Sequence[dat
     features = workspace.lake.current(features_dataset(name), first, last)
     missing = tuple(night for night in nights if night not in features or scope != "predictions")
     seconds, size, basis = _estimate(costs, len(missing), len(nights))
+    versions = choose_versions(workspace, pipeline, nights, policy, published)
+    _require_features(workspace, pipeline, versions, features)
+    there = [features[night].rows for night in nights if night in features]
+    rows = round(sum(there) / len(there) * len(nights)) if there else None
     return Plan(
-        name, tuple(nights), policy, scope, choose_versions(workspace, pipeline, nights, policy, published), missing,
-        {night: published[night].publication_id if night in published else None for night in nights}, seconds, size,
-        basis, shutil.disk_usage(workspace.settings.home_path).free, tuple(_conflicts(open_ones, first, last)),
+        name, tuple(nights), policy, scope, versions, missing,
+        {night: published[night].publication_id if night in published else None for night in nights},
+        rows, seconds, size, basis, shutil.disk_usage(workspace.settings.home_path).free,
+        tuple(_conflicts(open_ones, first, last)),
     )  # fmt: skip
 
 
@@ -70,6 +81,24 @@ def open_changeset(workspace: Workspace, plan: Plan, reason: str, created_by: st
     }  # fmt: skip
     with workspace.engine.begin() as connection:
         return insert_changeset(connection, values, plan.versions, plan.bases)
+
+
+def _require_features(
+    workspace: Workspace, pipeline: Pipeline, versions: Mapping[date, int], features: Mapping[date, PartitionVersion]
+) -> None:
+    """A version can score what it has learnt from: the columns of the night, or of the spec where it is not built."""
+    found: list[str] = []
+    for number in sorted(set(versions.values())):
+        version = require_version(workspace, pipeline.name, number)
+        learnt = open_capsule(workspace, version).encoding.names
+        nights = [night for night, one in versions.items() if one == number and night in features]
+        built = (
+            workspace.lake.scan([features[nights[0]]]).collect_schema().names() if nights else pipeline.feature_names
+        )
+        found += [f"{version.name} has learnt from {name}, which is gone" for name in learnt if name not in built]
+    if found:
+        remedy = "choose a version of today's features, or bring these back"
+        raise SpecError(f"Planning a backfill of {pipeline.name}", found, remedy)
 
 
 def choose_versions(

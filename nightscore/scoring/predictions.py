@@ -55,6 +55,9 @@ def _carried(pipeline: Pipeline) -> list[str]:
 def _scored_chunks(
     capsule: Capsule, batches: Iterator[pl.DataFrame], carried: Sequence[str], threads: int
 ) -> Iterator[pl.DataFrame]:
+    known = {*capsule.key, capsule.label, *capsule.encoding.names}
     for batch in batches:
-        for scored in score_chunks(capsule, [batch], threads=threads):
+        # A version goes on scoring when the spec has got features that it never learnt.
+        learnt = batch.select(name for name in batch.columns if name in known)
+        for scored in score_chunks(capsule, [learnt], threads=threads):
             yield scored.with_columns(batch.select(carried)) if carried else scored

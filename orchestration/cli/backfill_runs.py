@@ -7,7 +7,7 @@ Imported inside commands, since it imports Dagster. Added here: a step of a back
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from getpass import getuser
 from time import perf_counter
@@ -27,12 +27,13 @@ from nightscore.spec.datasets import features_dataset
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.windows import nights_between
 from orchestration.cli.change_tables import plan_as_json, print_plan, print_staged, review_as_json
-from orchestration.cli.launch import INTERRUPTED, run_nights
+from orchestration.cli.deployment import open_instance
+from orchestration.cli.launch import INTERRUPTED, UNFINISHED, run_nights
 from orchestration.cli.night_runs import Session, open_session, require_score_dates
 from orchestration.cli.output import print_json
 from orchestration.cli.specs import find_pipeline
 from orchestration.partitions import NIGHTS_PER_RUN
-from orchestration.run_tags import CHANGESET_TAG
+from orchestration.run_tags import CHANGESET_TAG, PIPELINE_TAG, nights_of_run
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def start_backfill(name: str, first: date, last: date, wish: Wish) -> int:
     require_score_dates(pipeline, first, last)
     _require_past(workspace, pipeline, last)
     plan = plan_backfill(workspace, pipeline, nights_between(first, last), wish.model, wish.scope)
+    plan = replace(plan, conflicts=(*plan.conflicts, *_running(workspace, plan)))
     if not wish.as_json:
         print_plan(plan)
     elif wish.dry_run:
@@ -63,8 +65,21 @@ def start_backfill(name: str, first: date, last: date, wish: Wish) -> int:
         return 0
     _confirm(wish, plan)
     session = open_session(name)
+    if wish.scope == "features":
+        return _run_pieces(session, f"{name}_history", plan.nights, {})
     opened = open_changeset(session.workspace, plan, wish.reason, getuser())
     return _stage(session, opened, wish.as_json)
+
+
+def _running(workspace: Workspace, plan: Plan) -> Iterator[str]:
+    """Runs of this moment over the same nights; what is published or approved last stands."""
+    instance = open_instance(workspace.settings, workspace.database)
+    unfinished = dg.RunsFilter(statuses=UNFINISHED, tags={PIPELINE_TAG: plan.pipeline})
+    for run in instance.get_runs(unfinished):
+        nights = nights_of_run(run.tags)
+        if nights is not None and nights[0] <= plan.nights[-1] and plan.nights[0] <= nights[1]:
+            yield f"run {run.run_id} of {run.job_name} over {nights[0]} to {nights[1]} has not ended"
+    instance.dispose()
 
 
 def resume_backfill(changeset_id: int, as_json: bool) -> int:

@@ -11,7 +11,7 @@ import typer
 from orchestration.cli.changes import Reason, require_reason
 from orchestration.cli.output import JSON_OPTION
 
-Scope = Literal["predictions", "all"]
+Scope = Literal["predictions", "features", "all"]
 
 
 def backfill(
@@ -27,7 +27,7 @@ def backfill(
         Scope | None,
         typer.Option(
             help="predictions: use the features that are there, make missing ones; all: sources and features of every "
-            "night first, reused where nothing changed. Default: predictions."
+            "night first, reused where nothing changed; features: nothing but these. Default: predictions."
         ),
     ] = None,
     reason: Reason = None,
@@ -43,19 +43,26 @@ def backfill(
     that was finished: --resume goes on. Review with `nightscore changes`. Exit codes: 0 staged; 130 interrupted;
     else those of `nightscore --help`.
     """
-    from orchestration.cli.backfill_runs import Wish, resume_backfill, start_backfill
-    from orchestration.cli.changes import discard
+    from orchestration.cli.backfill_runs import Wish, start_backfill
 
     given = {"--from": from_, "--to": to, "--model": model, "--only": only, "--dry-run": dry_run or None}
     _require_one_request(given, resume, cancel)
-    if cancel is not None:
-        _require_pipeline_of(cancel, pipeline)
-        return discard(cancel, require_reason(reason))
+    if resume is None and cancel is None:
+        wish = Wish(model or "champion", only or "predictions", (reason or "").strip(), dry_run, yes, as_json)
+        raise SystemExit(start_backfill(*_required(pipeline, from_, to), wish))
+    _go_on(pipeline, resume, cancel, reason, as_json)
+
+
+def _go_on(pipeline: str | None, resume: int | None, cancel: int | None, reason: str | None, as_json: bool) -> None:
+    from orchestration.cli.backfill_runs import resume_backfill
+    from orchestration.cli.changes import discard
+
     if resume is not None:
         _require_pipeline_of(resume, pipeline)
         raise SystemExit(resume_backfill(resume, as_json))
-    wish = Wish(model or "champion", only or "predictions", (reason or "").strip(), dry_run, yes, as_json)
-    raise SystemExit(start_backfill(*_required(pipeline, from_, to), wish))
+    if cancel is not None:
+        _require_pipeline_of(cancel, pipeline)
+        discard(cancel, require_reason(reason))
 
 
 def _require_one_request(given: dict[str, object], resume: int | None, cancel: int | None) -> None:

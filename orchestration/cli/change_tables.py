@@ -25,6 +25,7 @@ def print_plan(plan: Plan) -> None:
         ("features", features),
         ("model", plan.model_policy),
         *(("version", line) for line in _version_lines(plan.pipeline, plan.versions)),
+        ("rows", "unknown" if plan.rows is None else f"about {plan.rows:,}"),
         ("time", "unknown" if plan.seconds is None else str(timedelta(seconds=round(plan.seconds)))),
         ("space", "unknown" if plan.bytes is None else f"{plan.bytes / 1e6:,.1f} MB"),
         ("estimated from", plan.basis),
@@ -42,7 +43,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
          "has_features": night not in missing}
         for night in plan.nights
     ]  # fmt: skip
-    names = ("pipeline", "model_policy", "scope", "seconds", "bytes", "basis", "free_bytes", "conflicts")
+    names = ("pipeline", "model_policy", "scope", "rows", "seconds", "bytes", "basis", "free_bytes", "conflicts")
     return {name: getattr(plan, name) for name in names} | {"nights": nights}
 
 

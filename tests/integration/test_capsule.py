@@ -19,6 +19,7 @@ from nightscore.registry.capsule import Capsule, CapsuleId, function_hash, write
 from nightscore.registry.manifest import MANIFEST_FILE, FileEntry, Manifest, read_manifest
 from nightscore.registry.verify import load_capsule, verify_capsule
 from nightscore.scoring.predict import score_chunks
+from nightscore.scoring.predictions import predict_night
 from nightscore.training.algorithms import MODEL_FILES
 from nightscore.training.fit import EXPECTED, EXPECTED_SCORE, Trained, train
 from tests.unit.synthetic_flights import ALGORITHMS, make_flights, make_pipeline, training_section
@@ -116,6 +117,14 @@ def test_threads_that_the_environment_asks_for_change_no_function(
                    capture_output=True)  # fmt: skip
     found = {name: read_manifest(tmp_path / name).function_sha256 for name in originals}
     assert found == {name: identity.function_sha256 for name, (_, identity) in originals.items()}
+
+
+def test_a_version_goes_on_scoring_beside_features_it_never_learnt(loaded: dict[str, Capsule], tmp_path: Path) -> None:
+    pipeline, path = make_pipeline(), tmp_path / "features.parquet"
+    FLIGHTS.drop("label").write_parquet(path)
+    learnt = predict_night(pipeline, loaded["lightgbm"], 1, path, 1)
+    FLIGHTS.drop("label").with_columns(pl.lit(1.0).alias("a_new_feature")).write_parquet(path)
+    assert predict_night(pipeline, loaded["lightgbm"], 1, path, 1).equals(learnt)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

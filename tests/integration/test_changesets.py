@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from nightscore.catalog.changesets import Changeset, events_of, items_of
+from nightscore.catalog.models import move_alias
 from nightscore.catalog.nights import night_status
 from nightscore.catalog.postgres import Server
 from nightscore.errors import AliasMissing, ChangesetMissing, ChangesetRefused, SpecError
@@ -203,6 +204,28 @@ def test_a_plan_says_what_it_would_do_and_what_is_in_its_way(shop_once: Workspac
     assert plan.conflicts == (f"{standing.title} is staged; of two, the one that is approved later stands",)
     assert plan.seconds is not None
     assert plan.seconds > 0
+
+
+def test_every_night_is_scored_by_the_champion_it_had_then(shop_once: Workspace, pipeline: Pipeline) -> None:
+    def crown(version: int) -> None:
+        with shop_once.engine.begin() as connection:
+            move_alias(connection, "visits", "champion", version, "ann", "better", shop_once.clock.now())
+
+    crown(2)
+    finish(shop_once, pipeline, NEW, "by the second")
+    crown(1)
+    opened = staged(shop_once, pipeline, NIGHTS, "as-published")
+    assert outcomes(shop_once, opened) == [*[("identical", 1)] * 3, ("identical", 2)]
+    assert approve(shop_once, opened.changeset_id, "bob", "nothing moves") == []
+
+
+def test_a_version_whose_features_are_gone_is_refused(shop_once: Workspace, pipeline: Pipeline) -> None:
+    kept = tuple(column for column in pipeline.features.columns if column.name != "visits_3d")
+    narrow = pipeline.model_copy(update={"features": pipeline.features.model_copy(update={"columns": kept})})
+    later = [NIGHTS[-1] + timedelta(days=1)]
+    with pytest.raises(SpecError, match="visits@1 has learnt from visits_3d, which is gone"):
+        plan_backfill(shop_once, narrow, later, "1", "predictions")
+    assert plan_backfill(shop_once, pipeline, NIGHTS, "1", "predictions").rows == 4 * CUSTOMERS
 
 
 def test_models_that_are_none_are_refused(shop_once: Workspace, pipeline: Pipeline) -> None:

@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 import sqlalchemy as sa
@@ -126,6 +127,19 @@ def test_a_plan_is_printed_and_changes_nothing(shop: Session) -> None:
     ]  # fmt: skip
     assert (plan["seconds"] > 0, plan["bytes"] > 0, plan["free_bytes"] > 0, plan["conflicts"]) == (True, True, True, [])
     assert state(shop) == before
+
+
+def test_a_run_of_this_moment_over_the_same_nights_is_named_in_the_plan(shop: Session) -> None:
+    job = shop.definitions.resolve_job_def("visits_nightly")
+    tags = {"nightscore/pipeline": "visits", "dagster/partition": str(NIGHTS[1])}
+    run = shop.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    try:
+        shown, _ = call("backfill", *RANGE, "--dry-run")
+    finally:
+        shop.instance.delete_run(run.run_id)
+    assert f"run {run.run_id} of visits_nightly over {NIGHTS[1]} to {NIGHTS[1]} has not ended" in " ".join(
+        shown.split()
+    )
 
 
 def test_nights_are_staged_reviewed_approved_undone_and_approved(shop: Session, tmp_path: Path) -> None:
@@ -376,3 +390,11 @@ def test_versions_are_told_as_stretches_of_nights() -> None:
     assert version_runs(versions) == [
         (NIGHTS[0], NIGHTS[1], 1), (NIGHTS[2], NIGHTS[3], 2), (NIGHTS[4], NIGHTS[4], 1),
     ]  # fmt: skip
+
+
+def test_features_alone_are_made_without_a_changeset(shop: Session) -> None:
+    before, number = readers_see(shop), newest(shop)
+    call("backfill", *RANGE, "--only", "features", "--yes")
+    assert (readers_see(shop), newest(shop)) == (before, number)
+    plan = spoken("backfill", *RANGE, "--dry-run")
+    assert [one["has_features"] for one in plan["nights"]] == [True] * len(NIGHTS)
