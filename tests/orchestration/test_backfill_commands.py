@@ -359,7 +359,7 @@ def test_nothing_is_staged_when_the_answer_is_no(shop: Session) -> None:
 
 
 def test_more_than_the_disk_holds_is_refused() -> None:
-    room = Plan("visits", (FIRST_NIGHT,), "1", "predictions", {}, (), {}, 1.0, 3_000_000, "", 2_000_000, ())
+    room = Plan("visits", (FIRST_NIGHT,), "1", "predictions", {}, (), {}, 60, 1.0, 3_000_000, "", 2_000_000, ())
     with pytest.raises(OutOfSpace, match="3 MB are needed by estimate, 2 MB are free"):
         require_room(room)
     require_room(replace(room, bytes=2_000_000))
