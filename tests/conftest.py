@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings as hypothesis_settings
 
 from nightscore.catalog.connect import Database, open_catalog
 from nightscore.catalog.postgres import Server, ensure_server, stop_server
@@ -19,6 +20,9 @@ from nightscore.lake.workspace import Workspace
 from nightscore.settings import Settings
 from tests.shop import make_shop
 
+# A busy machine is no fault of the code; time is measured by benchmarks.
+hypothesis_settings.register_profile("nightscore", deadline=None)
+hypothesis_settings.load_profile("nightscore")
 NOW = datetime(2013, 4, 1, 7, 0, tzinfo=UTC)
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distributions
+from typing import cast
 
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -88,8 +89,9 @@ def installed_versions() -> dict[str, str]:
     """Normalised name → version of the distributions that this process can import; the first on the path counts."""
     found: dict[str, str] = {}
     for distribution in distributions():
-        if "Name" in distribution.metadata:  # a half-removed package leaves a folder without metadata
-            found.setdefault(canonicalize_name(distribution.metadata["Name"]), distribution.version)
+        metadata = cast("Mapping[str, str] | None", distribution.metadata)
+        if metadata is not None and "Name" in metadata:  # a half-removed package leaves a folder without metadata
+            found.setdefault(canonicalize_name(metadata["Name"]), distribution.version)
     return found
 
 

@@ -32,7 +32,8 @@ REMEDY = "make the wheels available again, or register versions with --store-whe
 
 INSPECTION = """
 import importlib.metadata, json, platform
-found = [(one.metadata["Name"], one.version) for one in importlib.metadata.distributions() if "Name" in one.metadata]
+there = [one for one in importlib.metadata.distributions() if one.metadata is not None]
+found = [(one.metadata["Name"], one.version) for one in there if "Name" in one.metadata]
 print(json.dumps({"python": platform.python_version(), "packages": found}))
 """
 

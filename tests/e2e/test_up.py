@@ -26,6 +26,9 @@ LOADED = """{ repositoriesOrError { ... on RepositoryConnection { nodes {
   instance { daemonHealth { allDaemonStatuses { daemonType healthy } } } }"""
 LAUNCH = """mutation($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+FAILURES = """query($id: ID!) { runOrError(runId: $id) { ... on Run { eventConnection { events {
+  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
+  ... on RunFailureEvent { message error { message causes { message } } } } } } } }"""
 STATUS = """query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
 
 
@@ -106,7 +109,7 @@ def test_a_night_launched_in_the_ui_is_published_by_the_daemon(running: Running)
         status = running.ask(STATUS, id=launched["run"]["runId"])["runOrError"]["status"]
         return status if status in {"SUCCESS", "FAILURE"} else None
 
-    assert wait_for(ended, 120) == "SUCCESS"
+    assert wait_for(ended, 120) == "SUCCESS", running.ask(FAILURES, id=launched["run"]["runId"])
     said = subprocess.run([COMMAND, "status", "--json"], env=running.environment, check=True, capture_output=True)
     assert json.loads(said.stdout)[0]["latest"]["score_date"] == "2024-03-10"
 
