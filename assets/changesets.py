@@ -13,8 +13,7 @@ from nightscore.lake.workspace import Workspace
 from nightscore.spec.pipeline import Pipeline
 from orchestration.failures import mapped_failures
 from orchestration.resources import Engine
-
-USER_TAG = "user"
+from orchestration.run_tags import USER_TAG
 
 
 class DecisionConfig(dg.Config):

@@ -16,10 +16,10 @@ from nightscore.spec.pipeline import Pipeline
 from orchestration.failures import EXIT_CODE, mapped_failures
 from orchestration.partitions import versions_of
 from orchestration.resources import Engine
+from orchestration.run_tags import USER_TAG
 
 NOT_EQUAL = 5
 """What the command line exits with when something was made again and is not equal."""
-USER_TAG = "user"
 
 
 def build_reproduction(pipeline: Pipeline) -> dg.AssetsDefinition:

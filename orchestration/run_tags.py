@@ -8,6 +8,8 @@ from datetime import date
 
 PIPELINE_TAG = "nightscore/pipeline"
 PARTITION_TAG = "dagster/partition"
+USER_TAG = "user"
+"""Who launched a run in the UI, where Dagster knows."""
 CHANGESET_TAG = "nightscore/changeset"
 """On a run that stages a changeset instead of publishing."""
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"

@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 import sqlalchemy as sa
 
-from nightscore.catalog.changesets import Changeset, Item
+from nightscore.catalog.changesets import Changeset
 from nightscore.catalog.tables import publication_current
 
 _EVENTS = """
@@ -72,16 +72,12 @@ def current_pointers(connection: sa.Connection, pipeline: str, nights: Sequence[
     return {row.score_date: row.publication_id for row in connection.execute(query)}
 
 
-def point_at(
-    connection: sa.Connection, opened: Changeset, items: Sequence[Item], actor: str, reason: str, now: datetime
-) -> None:
+def point_at(connection: sa.Connection, opened: Changeset, actor: str, reason: str, now: datetime) -> None:
     """Show readers what a changeset staged."""
     _move(connection, opened, "publication_id", "base_publication_id", actor, reason, now)
 
 
-def withdraw(
-    connection: sa.Connection, opened: Changeset, items: Sequence[Item], actor: str, reason: str, now: datetime
-) -> None:
+def withdraw(connection: sa.Connection, opened: Changeset, actor: str, reason: str, now: datetime) -> None:
     """Show readers what they saw before a changeset; nights that had nothing have nothing again."""
     _move(connection, opened, "base_publication_id", "publication_id", actor, reason, now)
     connection.execute(sa.text(_WITHDRAW), {"changeset": opened.changeset_id, "pipeline": opened.pipeline})

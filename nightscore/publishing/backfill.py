@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from nightscore.catalog.changesets import Changeset, insert_changeset, list_changesets
+from nightscore.catalog.changesets import DONE, Changeset, insert_changeset, items_of, list_changesets
 from nightscore.catalog.costs import Cost, costs_of_steps
 from nightscore.catalog.models import ModelVersion, alias_events, alias_holder
 from nightscore.catalog.partitions import PartitionVersion
@@ -172,6 +172,4 @@ def _conflicts(open_ones: Sequence[Changeset], first: date, last: date) -> list[
 
 def unfinished_nights(connection: sa.Connection, changeset_id: int) -> list[date]:
     """The nights of a changeset that are still to be staged, in order."""
-    from nightscore.catalog.changesets import DONE, items_of
-
     return [one.score_date for one in items_of(connection, changeset_id, differences=False) if one.outcome not in DONE]

@@ -45,7 +45,7 @@ def approve(workspace: Workspace, changeset_id: int, actor: str, reason: str) ->
             if one.outcome in {"staged", "identical"}
         ]
         _require_base(connection, opened, compared, [one.base_publication_id for one in compared], _remedy(opened))
-        point_at(connection, opened, items, actor, reason, workspace.clock.now())
+        point_at(connection, opened, actor, reason, workspace.clock.now())
         return _decide(connection, opened, items, "approved", actor, reason, workspace.clock.now())
 
 
@@ -59,7 +59,7 @@ def undo(workspace: Workspace, changeset_id: int, actor: str, reason: str) -> li
         _require_status(opened, ("approved",), "undo", items)
         later = "a later revision stands: undo what put it there first, or leave this changeset as it is"
         _require_base(connection, opened, items, [one.publication_id for one in items], later)
-        withdraw(connection, opened, items, actor, reason, workspace.clock.now())
+        withdraw(connection, opened, actor, reason, workspace.clock.now())
         return _decide(connection, opened, items, "undone", actor, reason, workspace.clock.now())
 
 
