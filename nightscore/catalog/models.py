@@ -1,6 +1,6 @@
-"""Model versions and their aliases; the current holder of an alias is its newest event.
+"""Model versions, what became of them, and their aliases; the current holder of an alias is its newest event.
 
-Added here: queries on `model_version` and `alias_event`. Not here: capsules (`nightscore/registry`).
+Added here: queries on `model_version`, `model_event` and `alias_event`. Not here: capsules (`nightscore/registry`).
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 
-from nightscore.catalog.tables import alias_event, model_version
+from nightscore.catalog.tables import alias_event, model_event, model_version
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ModelVersion:
     run_id: str
     created_at: datetime
     provenance: Mapping[str, Any] | None = None
+    family: str | None = None
 
     @property
     def name(self) -> str:
@@ -105,15 +107,54 @@ def alias_history(
 def alias_events(connection: sa.Connection, pipeline: str, alias: str) -> list[tuple[datetime, int]]:
     """Every instant at which a version was given the alias, oldest first."""
     event = alias_event
-    query = sa.select(event.c.at, event.c.version).where(event.c.pipeline == pipeline, event.c.alias == alias)
+    query = sa.select(event.c.at, event.c.version).where(
+        event.c.pipeline == pipeline, event.c.alias == alias, event.c.version.is_not(None)
+    )
     return [(row.at, row.version) for row in connection.execute(query.order_by(event.c.event_id))]
 
 
+def holders_of(connection: sa.Connection, pipeline: str) -> dict[str, int]:
+    """Every alias that a version holds now, with that version."""
+    event = alias_event
+    newest = (
+        sa.select(event.c.alias, event.c.version)
+        .where(event.c.pipeline == pipeline)
+        .ext(distinct_on(event.c.alias))
+        .order_by(event.c.alias, event.c.event_id.desc())
+    )
+    return {row.alias: row.version for row in connection.execute(newest) if row.version is not None}
+
+
+def list_alias_events(connection: sa.Connection, pipeline: str) -> list[dict[str, Any]]:
+    """Every move of every alias of a pipeline, oldest first: alias, version (None: given back), previous, who, why."""
+    event = alias_event
+    query = sa.select(event).where(event.c.pipeline == pipeline).order_by(event.c.event_id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def append_model_event(
+    connection: sa.Connection, version: ModelVersion, event: str, actor: str, reason: str, now: datetime
+) -> None:
+    """Append what became of a version: approved, rejected."""
+    values = {"pipeline": version.pipeline, "version": version.version, "event": event, "actor": actor}
+    connection.execute(model_event.insert().values(values | {"reason": reason, "at": now}))
+
+
+def list_model_events(connection: sa.Connection, pipeline: str, version: int | None = None) -> list[dict[str, Any]]:
+    """What became of one version or of all of a pipeline, oldest first: version, event, actor, reason, at."""
+    query = sa.select(model_event).where(model_event.c.pipeline == pipeline).order_by(model_event.c.event_id)
+    if version is not None:
+        query = query.where(model_event.c.version == version)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def move_alias(
-    connection: sa.Connection, pipeline: str, alias: str, version: int, actor: str, reason: str, now: datetime,
+    connection: sa.Connection, pipeline: str, alias: str, version: int | None, actor: str, reason: str, now: datetime,
     only_if_free: bool = False,
 ) -> bool:  # fmt: skip
-    """Append the event that gives `alias` to `version`; False when it has it, or another does and it must be free."""
+    """Append the event that gives `alias` to `version`, or to none; False when nothing would change, or it must be free
+    and another holds it.
+    """
     lock = sa.text("select pg_advisory_xact_lock(hashtext(:name))")
     connection.execute(lock, {"name": f"alias:{pipeline}:{alias}"})
     previous = alias_holder(connection, pipeline, alias)

@@ -78,17 +78,66 @@ model_version = sa.Table(
     _text("snapshot_md5"), _text("algorithm"), _text("task"), sa.Column("as_of", sa.Date, nullable=False),
     sa.Column("parent", sa.Integer, nullable=True), _text("status"), _json("metrics"), _text("created_by"),
     _text("purpose"), _text("run_id"), _instant("created_at"), _json("provenance", nullable=True),
+    _text("family", nullable=True),
     sa.UniqueConstraint("pipeline", "recipe_hash", name="model_version_once_a_recipe"),
 )  # fmt: skip
 
 alias_event = sa.Table(
     "alias_event", METADATA, _identity("event_id"), _text("pipeline"), _text("alias"),
-    sa.Column("version", sa.Integer, nullable=False), sa.Column("previous", sa.Integer, nullable=True),
+    sa.Column("version", sa.Integer, nullable=True), sa.Column("previous", sa.Integer, nullable=True),
     _text("actor"), _text("reason"), _instant("at"),
     sa.ForeignKeyConstraint(
         ["pipeline", "version"], ["nightscore.model_version.pipeline", "nightscore.model_version.version"]
     ),
     sa.Index("alias_event_by_alias", "pipeline", "alias", "event_id"),
+)  # fmt: skip
+
+model_event = sa.Table(
+    "model_event", METADATA, _identity("event_id"), _text("pipeline"), sa.Column("version", sa.Integer, nullable=False),
+    _text("event"), _text("actor"), _text("reason"), _instant("at"),
+    sa.ForeignKeyConstraint(
+        ["pipeline", "version"], ["nightscore.model_version.pipeline", "nightscore.model_version.version"]
+    ),
+    sa.Index("model_event_by_version", "pipeline", "version", "event_id"),
+)  # fmt: skip
+
+study = sa.Table(
+    "study", METADATA, _identity("study_id"), _text("pipeline"), sa.Column("as_of", sa.Date, nullable=False),
+    _text("fingerprint"), _json("space"), sa.Column("trials", sa.Integer, nullable=False),
+    sa.Column("minutes", sa.Double, nullable=False), _text("created_by"), _instant("created_at"),
+    sa.UniqueConstraint("pipeline", "fingerprint", name="study_once_a_fingerprint"),
+)  # fmt: skip
+
+training_run = sa.Table(
+    "training_run", METADATA, _identity("training_run_id"), _text("pipeline"), _text("kind"),
+    sa.Column("study_id", sa.BigInteger, sa.ForeignKey("nightscore.study.study_id"), nullable=True),
+    sa.Column("number", sa.Integer, nullable=True), sa.Column("as_of", sa.Date, nullable=False),
+    sa.Column("version", sa.Integer, nullable=True), _text("status"), _text("algorithm"), _json("parameters"),
+    _text("snapshot_md5"), _json("metrics"), sa.Column("seconds", sa.Double, nullable=False), _text("code_sha256"),
+    _json("provenance"), _text("created_by"), _text("run_id"), _instant("at"),
+    sa.UniqueConstraint("study_id", "number", name="training_run_once_a_trial"),
+    sa.Index("training_run_by_pipeline", "pipeline", "training_run_id"),
+)  # fmt: skip
+
+rollout = sa.Table(
+    "rollout", METADATA, _identity("rollout_id"), _text("pipeline"), _text("kind"),
+    sa.Column("version", sa.Integer, nullable=False), sa.Column("base_version", sa.Integer, nullable=False),
+    _text("salt"), _json("entity"), sa.Column("percent", sa.Double, nullable=False),
+    sa.Column("step_from", sa.Date, nullable=False), _text("status"), _text("opened_by"), _instant("opened_at"),
+    *(
+        sa.ForeignKeyConstraint(
+            ["pipeline", version], ["nightscore.model_version.pipeline", "nightscore.model_version.version"]
+        )
+        for version in ("version", "base_version")
+    ),
+    sa.Index("rollout_one_runs_at_a_time", "pipeline", unique=True, postgresql_where=sa.text("status = 'running'")),
+)  # fmt: skip
+
+rollout_event = sa.Table(
+    "rollout_event", METADATA, _identity("event_id"),
+    sa.Column("rollout_id", sa.BigInteger, sa.ForeignKey("nightscore.rollout.rollout_id"), nullable=False),
+    _text("event"), sa.Column("percent", sa.Double, nullable=False), _night(), _text("actor"), _text("reason"),
+    _json("evidence"), _instant("at"), sa.Index("rollout_event_by_rollout", "rollout_id", "event_id"),
 )  # fmt: skip
 
 receipt = sa.Table(

@@ -12,9 +12,10 @@ from pydantic import AfterValidator, Field
 
 from nightscore.spec.base import CalendarDate, Name, SpecModel, Task
 from nightscore.spec.expectations import Expectation
+from nightscore.spec.promotion import Promotion, Rollout
 from nightscore.spec.serving import Decision, Publish, Replay, Restatement, Schedule
 from nightscore.spec.sources import Source
-from nightscore.spec.training import Features, Label, Promotion, Training
+from nightscore.spec.training import Features, Label, Training
 
 
 def _known_timezone(name: str) -> str:
@@ -53,6 +54,7 @@ class Pipeline(SpecModel):
     label: Label
     training: Training
     promotion: Promotion = Promotion()
+    rollout: Rollout = Rollout()
     decision: Decision
     publish: Publish = Publish()
     restatement: Restatement = Restatement()

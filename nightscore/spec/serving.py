@@ -33,13 +33,35 @@ class BusinessRule(SpecModel):
     decision: bool
 
 
+class Costs(SpecModel):
+    """What a wrong decision costs, in any one unit; right ones cost nothing."""
+
+    false_alarm: float = Field(default=1.0, ge=0, description="decided yes, and the label came out 0")
+    miss: float = Field(default=1.0, ge=0, description="decided no, and the label came out 1")
+    unit: str = Field(default="", description="such as EUR, for reports")
+
+
 class Decision(SpecModel):
-    """How a score becomes a decision; rules apply in order, the last that holds wins."""
+    """How a score becomes a decision; rules apply in order, the last that holds wins.
+
+    A threshold is compared with the calibrated probability where the version has a calibration, else with the score.
+    """
 
     rule: Annotated[Threshold | TopK, Field(discriminator="type")]
     business_rules: tuple[BusinessRule, ...] = ()
+    costs: Costs | None = Field(default=None, description="makes reports speak of value beside metrics")
     score_min: float | None = Field(default=None, description="scores below it block the night")
     score_max: float | None = Field(default=None, description="scores above it block the night")
+
+
+class Reasons(SpecModel):
+    """The features that moved a row's score most, as text beside it; they cost as much as many scores."""
+
+    top: int = Field(default=3, ge=1, le=20, description="how many features are named")
+    rows: Literal["all", "decided", "top_k"] = Field(
+        default="decided", description="for which rows: all, those that are decided yes, or the `k` highest scores"
+    )
+    k: int | None = Field(default=None, ge=1)
 
 
 class Publish(SpecModel):
@@ -49,6 +71,7 @@ class Publish(SpecModel):
     restate: Literal["review", "direct"] = Field(
         default="review", description="a night that readers see and that comes out otherwise: staged, or published"
     )
+    reasons: Reasons | None = Field(default=None, description="publish reason codes; absent: none are computed")
     expectations: tuple[Expectation, ...] = ()
     description: str = ""
 

@@ -1,6 +1,6 @@
-"""The `features`, `label`, `training` and `promotion` sections: what a model sees, predicts, and how it is fitted.
+"""The `features`, `label` and `training` sections: what a model sees, predicts, and how it is fitted.
 
-Added here: a setting of fitting, of the training set or of promotion. Not here: what is done with scores.
+Added here: a setting of fitting or of the training set. Not here: what is done with scores, or which version may score.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from nightscore.spec.base import Name, SpecModel
 from nightscore.spec.expectations import Expectation
+from nightscore.spec.tuning import Tuning
 
 
 class FeatureColumn(SpecModel):
@@ -18,7 +19,8 @@ class FeatureColumn(SpecModel):
     name: Name
     type: Literal["float", "integer", "category", "boolean"]
     segment: bool = Field(default=False, description="metrics are also shown by the levels of this column")
-    sensitive: bool = False
+    sensitive: bool = Field(default=False, description="decisions are compared between the levels of this column")
+    title: str = Field(default="", description="what people call it; in reasons and reports instead of the name")
     may_be_null: bool = Field(default=False, description="a whole night without a value of it is normal")
     description: str = ""
 
@@ -98,7 +100,25 @@ class Constant(SpecModel):
     type: Literal["constant"]
 
 
-Algorithm = Annotated[LightGbm | Linear | Constant, Field(discriminator="type")]
+class Rule(SpecModel):
+    """A score that needs no learning: what a team would do without a model."""
+
+    type: Literal["rule"]
+    score: str = Field(
+        min_length=1,
+        description="SQL over feature columns: a probability for a binary task, the value for regression; where it is "
+        "null, the mean label of the training rows stands",
+    )
+
+
+Algorithm = Annotated[LightGbm | Linear | Constant | Rule, Field(discriminator="type")]
+
+
+class Calibration(SpecModel):
+    """A map from scores to probabilities, fitted on dates that neither training nor evaluation uses."""
+
+    method: Literal["isotonic", "sigmoid"]
+    dates: int = Field(default=14, ge=2, description="the score dates just before those that are held out")
 
 
 class Training(SpecModel):
@@ -106,15 +126,12 @@ class Training(SpecModel):
 
     window_days: int = Field(ge=2, le=3660, description="score dates before the training night")
     holdout_days: int = Field(default=14, ge=1, description="last dates of the window, for evaluation only")
+    folds: int = Field(
+        default=1, ge=1, description="the held-out dates are evaluated in so many steps, each by a model of its past"
+    )
     min_rows: int = Field(default=1000, ge=1)
     seed: int = Field(default=20130401, ge=0, le=2**31 - 1)
     algorithm: Algorithm
     baselines: tuple[Algorithm, ...] = (Constant(type="constant"),)
-
-
-class Promotion(SpecModel):
-    """Which versions may become champion."""
-
-    allow_dirty: bool = Field(
-        default=True, description="also versions trained from changes that were not committed; they stay reproducible"
-    )
+    calibration: Calibration | None = None
+    tuning: Tuning | None = None
