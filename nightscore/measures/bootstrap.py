@@ -45,8 +45,9 @@ class Interval:
 
 def resample_dates(dates: int, resamples: int, seed: int) -> Codes:
     """How often each date stands in each resample: shape (resamples, dates), every row adds up to `dates`."""
-    shares = np.full(dates, 1 / max(dates, 1))
-    return np.random.default_rng(seed).multinomial(dates, shares, size=resamples)
+    if not dates:
+        return np.zeros((resamples, 0), np.int64)
+    return np.random.default_rng(seed).multinomial(dates, np.full(dates, 1 / dates), size=resamples)
 
 
 def percentile_interval(value: float | None, samples: Vector, confidence: float) -> Interval:
@@ -73,8 +74,10 @@ def metric_intervals(
 ) -> dict[str, Interval]:
     """Every figure of `binary_metrics` with its interval; `groups` (rows,) tells the rows' dates apart."""
     codes, weights = _resampled(groups, resamples, seed)
+    values = binary_metrics(labels, scores, decided)
     samples = weighted_binary_metrics(labels, scores, decided, codes, weights)
-    return _intervals(binary_metrics(labels, scores, decided), samples, confidence)
+    samples["calibration_error"] = _centred(values["calibration_error"], samples["calibration_error"])
+    return _intervals(values, samples, confidence)
 
 
 def regression_metric_intervals(
@@ -144,6 +147,13 @@ def _intervals(values: Metrics, samples: dict[str, Vector], confidence: float) -
     return {name: percentile_interval(value, samples[name], confidence) for name, value in values.items()}
 
 
+def _centred(value: float | None, samples: Vector) -> Vector:
+    """Without the bias of a sum of absolute values: noise adds to it, so a resample's is above the sample's own."""
+    if value is None or not len(samples):
+        return samples
+    return np.maximum(samples - (np.median(samples) - value), 0)
+
+
 def _totals(groups: Codes, weights: Codes) -> Total:
     """A function from values (rows,) to their weighted sum in each resample (resamples,)."""
 
@@ -166,8 +176,8 @@ def _pairs_won(positive: Mask, scores: Vector, groups: Codes, dates: int) -> Mat
     won = np.empty((dates, dates))
     for date in range(dates):
         rivals = ordered[~hit & (dated == date)]
-        below = sum(np.searchsorted(rivals, ordered[hit], side=side) / 2 for side in ("left", "right"))
-        won[:, date] = np.bincount(dated[hit], weights=below, minlength=dates)
+        below = np.searchsorted(rivals, ordered[hit], side="left") + np.searchsorted(rivals, ordered[hit], side="right")
+        won[:, date] = np.bincount(dated[hit], weights=below / 2, minlength=dates)
     return won
 
 
@@ -217,4 +227,4 @@ def _variation(labels: Vector, total: Total) -> Vector:
 
 
 def _over(part: Vector, whole: Vector) -> Vector:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0))

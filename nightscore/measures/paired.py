@@ -62,8 +62,8 @@ def compare_by_date(
     without any loss has no gain, unless the challenger has none either.
     """
     _, codes = np.unique(groups, return_inverse=True)
-    champion = np.bincount(codes, weights=champion_losses)
-    saved = np.bincount(codes, weights=champion_losses - challenger_losses)
+    champion = np.asarray(np.bincount(codes, weights=champion_losses), np.float64)
+    saved = np.asarray(np.bincount(codes, weights=champion_losses - challenger_losses), np.float64)
     gain = _gain(saved, champion)
     lower, upper, detectable = _bounds(saved, champion, gain, confidence, resample_dates(len(saved), resamples, seed))
     return PairedEvidence(
