@@ -66,7 +66,7 @@ def staging_tables(workspace: Workspace) -> int:
 
 @contextmanager
 def killing(server: Server, workspace: Workspace, statement: str) -> Iterator[None]:
-    """While the block runs, end the connection that waits for a lock to execute `statement` in the workspace's database.
+    """While the block runs, end the connection of the workspace's database that waits for a lock at `statement`.
 
     A table is locked meanwhile, so that the publication stands still at the statement that needs it.
     """
