@@ -3,7 +3,6 @@
 Added here: how a value or a contribution reads. Not here: the contributions (`nightscore/training/contributions.py`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -15,7 +14,7 @@ from nightscore.errors import SpecError
 from nightscore.scoring.predict import ROWS_PER_CHUNK
 from nightscore.training.matrix import Matrix
 
-REASONS = "reasons"
+REASON_CODES = "reason_codes"
 ExplainedRows = Literal["all", "decided", "top_k"]
 Order = npt.NDArray[np.int64]
 
@@ -41,7 +40,7 @@ def reason_codes(
             range(0, frame.height, rows_per_chunk), frame.select(names).iter_slices(rows_per_chunk), strict=False
         )
     ]
-    return pl.concat([pl.Series(REASONS, [], dtype=pl.String), *texts])
+    return pl.concat([pl.Series(REASON_CODES, [], dtype=pl.String), *texts])
 
 
 def choose_rows(decided: pl.DataFrame, rows: ExplainedRows, k: int | None = None) -> pl.Series:
@@ -56,23 +55,6 @@ def choose_rows(decided: pl.DataFrame, rows: ExplainedRows, k: int | None = None
     if k is None:
         raise SpecError("choosing rows to explain", "top_k says how rows are chosen, but not k", "say how many: k")
     return (decided["rank"] <= k).fill_null(False).alias("chosen")
-
-
-def spread_reasons(reasons: pl.Series, chosen: pl.Series) -> pl.Series:
-    """`reasons` of the chosen rows, in order, laid over all rows: null (String) where `chosen` is false."""
-    position = pl.when(chosen).then(chosen.cast(pl.UInt32).cum_sum() - 1)
-    return reasons.gather(pl.select(position).to_series()).alias(REASONS)
-
-
-def global_importance(contributions: Matrix, names: Sequence[str]) -> dict[str, float]:
-    """Mean absolute contribution of each feature, in the order of `names`, whatever the order of rows; 0 without rows.
-
-    In units of the raw score.
-    """
-    rows = max(1, contributions.shape[0])
-    # An exact sum is the same for every order of rows.
-    sums = [math.fsum(np.abs(column).tolist()) for column in contributions.T]
-    return {name: total / rows for name, total in zip(names, sums, strict=True)}
 
 
 def _explain(
@@ -90,7 +72,7 @@ def _explain(
     places[by_feature] = np.arange(len(order))
     shown = pl.concat(texts).gather(places)
     slots = [shown.gather_every(top, slot).alias(str(slot)) for slot in range(top)]
-    return pl.select(pl.concat_str(slots, separator="; ", ignore_nulls=True).alias(REASONS)).to_series()
+    return pl.select(pl.concat_str(slots, separator="; ", ignore_nulls=True).alias(REASON_CODES)).to_series()
 
 
 def _strongest(contributions: Matrix, top: int) -> Order:

@@ -13,6 +13,7 @@ from nightscore.training.algorithms import ConstantModel, Model
 from nightscore.training.boosted import LightGbmModel
 from nightscore.training.linear import LinearModel
 from nightscore.training.matrix import Encoding, Matrix, Vector
+from nightscore.training.rule import RuleModel
 
 
 @runtime_checkable
@@ -28,7 +29,8 @@ def contributions(model: Model, matrix: Matrix, encoding: Encoding, threads: int
 
     In units of the raw score: log odds for a binary task, the label's unit for regression. A row's parts depend on
     its own values alone, bit for bit. Trees are compared with the mean over their training rows (TreeSHAP); a linear
-    model's numbers with their training mean, its categories with no category at all. A constant has zeros.
+    model's numbers with their training mean, its categories with no category at all. A constant and a rule
+    have zeros: their score is all base.
     Raises SpecError for a model that cannot be taken apart, FeatureBuildFailed where `matrix` is not the encoding's.
     """
     _check_width(matrix, encoding)
@@ -36,13 +38,13 @@ def contributions(model: Model, matrix: Matrix, encoding: Encoding, threads: int
         return _of_trees(model, matrix, threads)
     if isinstance(model, LinearModel):
         return _of_terms(model, matrix)
-    if isinstance(model, ConstantModel):
+    if isinstance(model, ConstantModel | RuleModel):
         return np.zeros(matrix.shape), model.raw(matrix)
     if isinstance(model, Explains):
         return model.contributions(matrix, threads)
     raise SpecError(
         "explaining scores",
-        f"a {type(model).__name__} cannot be taken apart into its features' contributions",
+        f"{type(model).__name__} cannot be taken apart into its features' contributions",
         "switch reasons off in the spec, or choose an algorithm that has them, such as lightgbm or linear",
     )
 
