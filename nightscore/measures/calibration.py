@@ -81,19 +81,21 @@ def fit_calibrator(method: Method, scores: Vector, labels: Vector) -> Calibrator
 
 
 def reliability(labels: Vector, probabilities: Vector, bins: int = 10) -> list[dict[str, float | int]]:
-    """Bins of equal count from the lowest probability up: rows, mean probability and observed share of positives.
+    """Bins of about equal count from the lowest probability up: rows, mean probability and share of positives.
 
-    Equal probabilities may be split between bins; there are fewer bins than asked for when there are fewer rows.
+    Equal probabilities share a bin, so there are fewer bins where many rows are alike.
     """
-    order = np.lexsort((labels, probabilities))
+    if not len(labels):
+        return []
+    edges = np.unique(np.sort(probabilities)[np.arange(1, bins) * len(labels) // bins])
+    group = np.searchsorted(edges, probabilities, side="right")
     return [
         {
-            "rows": len(part),
-            "mean_probability": float(probabilities[part].mean()),
-            "observed": float(labels[part].mean()),
+            "rows": int(of.sum()),
+            "mean_probability": float(probabilities[of].mean()),
+            "share": float(labels[of].mean()),
         }
-        for part in np.array_split(order, bins)
-        if len(part)
+        for of in (group == one for one in np.unique(group))
     ]
 
 

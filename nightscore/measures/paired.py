@@ -16,6 +16,10 @@ import numpy as np
 from nightscore.measures.bootstrap import Codes, Matrix, log_losses, resample_dates
 from nightscore.measures.metrics import Vector
 
+_ROUNDING = 1e-12
+"""Of the champion's loss: a standard error of the gain that is smaller is none."""
+_NO_SPREAD = 1e-9
+"""Of the largest standard error of a resample: what is smaller is rounding."""
 POWER = 0.8
 _MOST_AUTOCORRELATION = 0.5
 
@@ -82,7 +86,7 @@ def compare_by_date(
 def _gain(saved: Vector, champion: Vector) -> float | None:
     if not len(saved):
         return None
-    if not saved.any():
+    if np.abs(saved).sum() <= _ROUNDING * champion.sum():
         return 0.0
     return float(saved.sum() / champion.sum()) if champion.sum() > 0 else None
 
@@ -100,8 +104,8 @@ def _bounds(
     """Lower, upper and the detectable gain."""
     if gain is None or len(saved) < 2:
         return None, None, None
-    error = float(_standard_errors(saved, champion, np.ones((1, len(saved))))[0]) if saved.any() else 0.0
-    if not error:
+    error = float(_standard_errors(saved, champion, np.ones((1, len(saved))))[0]) if gain else 0.0
+    if error <= _ROUNDING:
         return gain, gain, 0.0
     error *= _widening(saved - gain * champion)
     below, above, power = _quantiles(saved, champion, gain, confidence, weights)
@@ -115,11 +119,13 @@ def _quantiles(
     from scipy.special import stdtrit
 
     student, power = stdtrit(len(saved) - 1, [confidence, POWER])
-    # One date drawn every time has no spread of its own.
-    drawn = weights[(weights > 0).sum(axis=1) > 1]
-    if not len(drawn):
+    errors = _standard_errors(saved, champion, weights)
+    # Resamples of dates that are all alike have no spread of their own.
+    usable = errors > _NO_SPREAD * errors.max()
+    if not usable.any():
         return float(student), float(student), float(power)
-    found = (drawn @ saved / (drawn @ champion) - gain) / _standard_errors(saved, champion, drawn)
+    drawn = weights[usable]
+    found = (drawn @ saved / (drawn @ champion) - gain) / errors[usable]
     below, above = np.quantile(found, confidence), -np.quantile(found, 1 - confidence)
     return float(max(below, student)), float(max(above, student)), float(power)
 

@@ -15,16 +15,18 @@ import numpy as np
 import polars as pl
 
 from nightscore.errors import CapsuleRejected
+from nightscore.measures.calibration import NO_CALIBRATION, Calibrator
 from nightscore.registry.environment import describe_environment
 from nightscore.registry.manifest import FILE_NAME, MANIFEST_FILE, FileEntry, Manifest, as_json_text
 from nightscore.spec.base import Task
-from nightscore.training.algorithms import MODEL_FILES, Model, read_model
-from nightscore.training.fit import EXPECTED, EXPECTED_RAW, EXPECTED_SCORE, Trained
+from nightscore.training.algorithms import MODEL_FILES, Model, algorithm_of, read_model
+from nightscore.training.fit import EXPECTED, EXPECTED_PROBABILITY, EXPECTED_RAW, EXPECTED_SCORE, Trained
 from nightscore.training.matrix import Encoding, Vector, encode, row_key
 
+CALIBRATION_FILE, HELD_OUT_FILE = "calibration.json", "held_out.parquet"
 OWN_FILES = frozenset(
     {*MODEL_FILES.values(), "features.json", "spec.yaml", "metrics.json", "golden.parquet", "environment.json",
-     "context.json", MANIFEST_FILE}
+     "context.json", CALIBRATION_FILE, HELD_OUT_FILE, MANIFEST_FILE}
 )  # fmt: skip
 
 
@@ -47,6 +49,7 @@ class Capsule:
     label: str
     encoding: Encoding
     model: Model
+    calibrator: Calibrator = NO_CALIBRATION
 
     def predict(self, frame: pl.DataFrame, threads: int = 1) -> Vector:
         """Scores (rows,) in the order of `frame`: probabilities for a binary task, values for regression.
@@ -54,6 +57,15 @@ class Capsule:
         Raises FeatureBuildFailed naming every column that does not fit.
         """
         return self.model.predict(encode(frame, self.encoding, (*self.key, self.label)), threads)
+
+    def probability(self, scores: Vector) -> Vector:
+        """Calibrated probabilities (rows,) of `scores` (rows,); the scores themselves without a calibration."""
+        return self.calibrator.apply(scores)
+
+    def held_out(self) -> pl.DataFrame | None:
+        """Key, label, `_score` and `_probability` of the held-out rows, see `Trained`; None where none were kept."""
+        path = self.folder / HELD_OUT_FILE
+        return pl.read_parquet(path.read_bytes()) if path.is_file() else None
 
 
 def write_capsule(
@@ -79,12 +91,14 @@ def write_capsule(
 
 
 def function_hash(trained: Trained) -> str:
-    """SHA-256 of what decides scores (splits and leaf values, or coefficients) and of the raw golden scores.
+    """SHA-256 of what decides scores (splits and leaf values, or coefficients), calibration and raw golden scores.
 
     Two models with this hash in common score alike, whatever their parameters, counts or file format.
     """
-    text, raw = trained.model.function_text().encode(), trained.golden[EXPECTED_RAW].to_numpy()
-    return hashlib.sha256(text + b"\n" + raw.tobytes()).hexdigest()
+    text, raw = trained.model.function_text(), trained.golden[EXPECTED_RAW].to_numpy()
+    if trained.calibrator != NO_CALIBRATION:
+        text += "\n" + as_json_text(trained.calibrator.as_json())
+    return hashlib.sha256(text.encode() + b"\n" + raw.tobytes()).hexdigest()
 
 
 def read_capsule(folder: Path) -> Capsule:
@@ -100,22 +114,36 @@ def read_capsule(folder: Path) -> Capsule:
         label=content["label"],
         encoding=encoding,
         model=model,
+        calibrator=_calibrator(folder / CALIBRATION_FILE),
     )
+
+
+def _calibrator(path: Path) -> Calibrator:
+    """Capsules of older releases have no such file, and no calibration."""
+    return Calibrator.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else NO_CALIBRATION
 
 
 def golden_differences(folder: Path) -> list[str]:
     """Load the capsule in `folder`, unverified, and say which golden rows it scores otherwise than when written."""
     golden = pl.read_parquet((folder / "golden.parquet").read_bytes())
-    expected = golden[EXPECTED_SCORE].to_numpy()
-    scores = read_capsule(folder).predict(golden.drop(EXPECTED))
     if not golden.height:
         return ["golden.parquet has no rows"]
-    different = np.flatnonzero(expected.view(np.int64) != scores.view(np.int64))
+    capsule = read_capsule(folder)
+    scores = capsule.predict(golden.drop(EXPECTED, strict=False))
+    found = _differences(golden[EXPECTED_SCORE].to_numpy(), scores, "score differently")
+    if not found and EXPECTED_PROBABILITY in golden.columns:
+        expected = golden[EXPECTED_PROBABILITY].to_numpy()
+        found = _differences(expected, capsule.probability(scores), "have another probability")
+    return found
+
+
+def _differences(expected: Vector, found: Vector, what: str) -> list[str]:
+    different = np.flatnonzero(expected.view(np.int64) != found.view(np.int64))
     if not len(different):
         return []
     first = int(different[0])
-    values = f"row {first} gives {scores[first]!r}, expected {expected[first]!r}"
-    return [f"{len(different)} of {golden.height} golden rows score differently; {values}"]
+    values = f"row {first} gives {found[first]!r}, expected {expected[first]!r}"
+    return [f"{len(different)} of {len(expected)} golden rows {what}; {values}"]
 
 
 def _require_room(folder: Path, extra_files: Mapping[str, bytes]) -> None:
@@ -137,17 +165,19 @@ def _files(trained: Trained, pipeline_yaml: str, context: Mapping[str, object]) 
         "metrics.json": as_json_text({**trained.metrics, "importance": trained.importance}),
         "environment.json": as_json_text(describe_environment()),
         "context.json": as_json_text(dict(context)),
+        CALIBRATION_FILE: as_json_text(trained.calibrator.as_json()),
     }
     return {
         trained.model.file_name: trained.model.to_bytes(),
         "golden.parquet": _parquet(trained.golden),
+        HELD_OUT_FILE: _parquet(trained.held_out),
         **{name: text.encode() for name, text in texts.items()},
     }
 
 
 def _features(trained: Trained) -> dict[str, object]:
     return {
-        "algorithm": trained.pipeline.training.algorithm.type,
+        "algorithm": algorithm_of(trained.model),
         "task": trained.pipeline.task,
         "key": row_key(trained.pipeline),
         "label": trained.pipeline.label.column,

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from nightscore.registry.capsule import CALIBRATION_FILE
 from nightscore.registry.environment import PLATFORM_FACTS
 from nightscore.registry.manifest import read_manifest
-from nightscore.training.fit import EXPECTED_RAW, EXPECTED_SCORE
+from nightscore.training.fit import EXPECTED
 from nightscore.training.matrix import Vector
 
 TOLERANCE = 1e-12
@@ -170,16 +171,18 @@ def _code_difference(then: str, now: str | None) -> list[Difference]:
 def _file_differences(original: Path, again: Path) -> Iterator[Difference]:
     then, now = read_manifest(original).files, read_manifest(again).files
     layers = {"features.json": "configuration", "spec.yaml": "configuration", "metrics.json": "numerics"}
-    layers |= {name: "numerics" for name in then if name.startswith("model.")}
+    layers |= {name: "numerics" for name in then if name.startswith("model.") or name == CALIBRATION_FILE}
     for name, layer in layers.items():
         if then[name] != now.get(name):
             yield Difference(layer, f"{name} has other bytes")
 
 
 def _largest_change(original: Path, again: Path) -> float | None:
-    """The largest change of a golden score, raw or final; None where the golden rows are not the same rows."""
+    """The largest change of a golden score, raw or final, or probability; None where the golden rows are others."""
     then, now = (pl.read_parquet(folder / "golden.parquet") for folder in (original, again))
-    expected = [EXPECTED_SCORE, EXPECTED_RAW]
+    expected = [name for name in EXPECTED if name in then.columns]
+    if set(then.columns) != set(now.columns):
+        return None
     if not then.drop(expected).equals(now.drop(expected)):
         return None
     return max(_change(then[name].to_numpy(), now[name].to_numpy()) for name in expected)

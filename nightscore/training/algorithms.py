@@ -12,10 +12,11 @@ from typing import Protocol, Self
 import numpy as np
 
 from nightscore.spec.base import Task
-from nightscore.spec.training import Algorithm, Constant, LightGbm
+from nightscore.spec.training import Algorithm, Constant, LightGbm, Linear
 from nightscore.training.boosted import LightGbmModel, fit_lightgbm
 from nightscore.training.linear import LinearModel, fit_linear
 from nightscore.training.matrix import Encoding, Examples, Matrix, Vector
+from nightscore.training.rule import RuleModel, fit_rule
 
 
 class Model(Protocol):
@@ -73,13 +74,16 @@ class ConstantModel:
 def fit_algorithm(algorithm: Algorithm, examples: Examples, task: Task, seed: int) -> Model:
     """`algorithm` fitted to `examples`, in the order given.
 
-    The row order is part of the result: the caller sorts rows by key.
+    The row order is part of the result: the caller sorts rows by key. Raises SpecError for a rule that cannot be
+    evaluated.
     """
     if isinstance(algorithm, LightGbm):
         return fit_lightgbm(algorithm, examples, task, seed)
     if isinstance(algorithm, Constant):
         return ConstantModel(math.fsum(examples.labels) / len(examples.labels))
-    return fit_linear(algorithm, examples, task)
+    if isinstance(algorithm, Linear):
+        return fit_linear(algorithm, examples, task)
+    return fit_rule(algorithm, examples, task)
 
 
 def read_model(algorithm_type: str, data: bytes, encoding: Encoding) -> Model:
@@ -93,8 +97,22 @@ def read_model(algorithm_type: str, data: bytes, encoding: Encoding) -> Model:
         return LinearModel.from_bytes(data, encoding)
     if algorithm_type == "constant":
         return ConstantModel.from_bytes(data)
+    if algorithm_type == "rule":
+        return RuleModel.from_bytes(data, encoding)
+    if algorithm_type == "ensemble":
+        from nightscore.training.ensemble import EnsembleModel  # it reads its members with this very function
+
+        return EnsembleModel.from_bytes(data, encoding)
     raise ValueError(f"algorithm {algorithm_type} is unknown")
 
 
-MODEL_FILES = {"lightgbm": "model.txt", "linear": "model.skops", "constant": "model.json"}
+def algorithm_of(model: Model) -> str:
+    """The `algorithm_type` that `read_model` wants for the model's file."""
+    return next(algorithm for algorithm, name in MODEL_FILES.items() if name == model.file_name)
+
+
+MODEL_FILES = {
+    "lightgbm": "model.txt", "linear": "model.skops", "constant": "model.json", "rule": "model.rule.json",
+    "ensemble": "model.ensemble.json",
+}  # fmt: skip
 """The file that holds each algorithm's model in a capsule."""

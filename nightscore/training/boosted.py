@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from nightscore.measures.metrics import log_loss, rmse
 from nightscore.spec.base import Task
 from nightscore.spec.training import LightGbm
 from nightscore.training.matrix import Encoding, Examples, Matrix, Vector
@@ -17,6 +18,7 @@ FUNCTION_LINES = (
     "leaf_value", "cat_boundaries", "cat_threshold",
 )  # fmt: skip
 """The lines of a model file that decide scores; counts, gains and parameters are its history."""
+CURVE_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,33 @@ def fit_lightgbm(algorithm: LightGbm, examples: Examples, task: Task, seed: int)
     )
     booster = lightgbm.train(_parameters(algorithm, task, seed), data, num_boost_round=algorithm.trees)
     return LightGbmModel.from_bytes(booster.model_to_string().encode(), examples.encoding)
+
+
+def learning_curve(model: LightGbmModel, fit: Examples, held_out: Examples, task: Task) -> dict[str, Any]:
+    """Loss on `fit` and on `held_out` after so many trees: `metric`, `iterations`, `fit`, `held_out`.
+
+    Read off the finished trees, so that watching the fit cannot change it; at most 100 points.
+    """
+    trees = model.booster.current_iteration()
+    ends = np.unique(np.linspace(1, trees, min(CURVE_POINTS, trees)).round().astype(np.int64)).tolist()
+    return {
+        "metric": "log_loss" if task == "binary" else "rmse",
+        "iterations": ends,
+        "fit": _losses(model, fit, ends, task),
+        "held_out": _losses(model, held_out, ends, task),
+    }
+
+
+def _losses(model: LightGbmModel, examples: Examples, ends: list[int], task: Task) -> list[float | None]:
+    from scipy.special import expit
+
+    raw, found = np.zeros(len(examples.labels)), []
+    for start, end in zip([0, *ends], ends, strict=False):
+        raw += model.booster.predict(
+            examples.matrix, start_iteration=start, num_iteration=end - start, raw_score=True, num_threads=1
+        )
+        found.append(log_loss(examples.labels, expit(raw)) if task == "binary" else rmse(examples.labels, raw))
+    return found
 
 
 def _parameters(algorithm: LightGbm, task: Task, seed: int) -> dict[str, object]:

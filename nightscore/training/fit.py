@@ -3,19 +3,28 @@
 Added here: a step of training. Not here: how one algorithm is fitted, or which nights make the frame.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from nightscore.errors import FeatureBuildFailed, NotEnoughData
+from nightscore.measures.calibration import NO_CALIBRATION, Calibrator, fit_calibrator, reliability
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.training import Algorithm
 from nightscore.training.algorithms import Model, fit_algorithm
-from nightscore.training.boosted import LightGbmModel
-from nightscore.training.evaluate import evaluate
+from nightscore.training.boosted import LightGbmModel, learning_curve
+from nightscore.training.evaluate import (
+    Scored,
+    evaluate,
+    labels_of,
+    measure_calibration,
+    measure_fairness,
+)
+from nightscore.training.folds import Split, split_dates
 from nightscore.training.matrix import (
     SCORE_DATE,
     Encoding,
@@ -26,19 +35,25 @@ from nightscore.training.matrix import (
     fit_encoding,
     row_key,
 )
+from nightscore.training.worth import measure_worth
 
 GOLDEN_ROWS = 200
-EXPECTED_SCORE, EXPECTED_RAW = "_expected_score", "_expected_raw"
-EXPECTED = (EXPECTED_SCORE, EXPECTED_RAW)
+CALIBRATION_ROWS = 50
+"""Fewer rows say too little about probabilities."""
+EXPECTED_SCORE, EXPECTED_RAW, EXPECTED_PROBABILITY = "_expected_score", "_expected_raw", "_expected_probability"
+EXPECTED = (EXPECTED_SCORE, EXPECTED_RAW, EXPECTED_PROBABILITY)
 """Columns beside the features of golden rows; no spec name begins with an underscore, so they cannot meet one."""
+HELD_OUT_SCORE, HELD_OUT_PROBABILITY = "_score", "_probability"
+"""Columns beside key and label of held-out rows."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model and the encoding it was fitted with."""
+    """A model, the encoding it was fitted with, and the calibrator of its scores."""
 
     model: Model
     encoding: Encoding
+    calibrator: Calibrator = NO_CALIBRATION
 
     def score(self, frame: pl.DataFrame) -> Vector:
         """Scores (rows,) of the feature columns of `frame`."""
@@ -47,38 +62,48 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Trained:
-    """The final model, what it was measured by before the refit, and rows with the scores it must always give.
+    """The final model, what it was measured by, and rows with the scores it must always give.
 
-    `metrics`: `algorithm` (the name of the trained one), `algorithms` (name → overall, by_date, segments; of the
-    held-out dates), and `fit`, `held_out` and `all` (first, last, dates, rows). `importance`: feature → total gain.
+    The final model learns from every date but those that calibrate it. `metrics`: see `_measure`. `importance`:
+    feature → total gain. `held_out`: key, label, `_score` and `_probability` of every row of the held-out dates,
+    sorted by key, each scored by a model and a calibrator of its fold's past, not by the final ones.
     """
 
     pipeline: Pipeline
     model: Model
     encoding: Encoding
+    calibrator: Calibrator
     metrics: dict[str, Any]
     importance: dict[str, float]
     golden: pl.DataFrame
+    held_out: pl.DataFrame
 
 
 def train(frame: pl.DataFrame, pipeline: Pipeline) -> Trained:
     """Train the pipeline's algorithm on `frame`: score_date, entity key, features and label, one row a labelled key.
 
     The row order does not matter. Raises NotEnoughData with every reason, FeatureBuildFailed for a frame that does
-    not fit the spec.
+    not fit the spec, SpecError for a rule that cannot be evaluated.
     """
     rows = _sorted_rows(frame, pipeline)
-    first_held_out = _first_held_out(rows, pipeline)
-    early, late = rows.filter(~first_held_out), rows.filter(first_held_out)
-    _require_enough(rows, early, pipeline)
-    final = _fit(rows, pipeline, pipeline.training.algorithm)
+    split = split_dates(rows[SCORE_DATE].unique().sort().to_list(), pipeline)
+    _require_enough(rows, split, pipeline)
+    algorithm = pipeline.training.algorithm
+    folds = _fit_folds(rows, split, pipeline, algorithm)
+    scored: dict[str, Scored] = {algorithm.type: _score_folds(rows, split, folds)}
+    for baseline in pipeline.training.baselines:
+        name = _free_name(baseline.type, scored)
+        scored[name] = _score_folds(rows, split, _fit_folds(rows, split, pipeline, baseline))
+    final = _fit_and_calibrate(rows, split.learn, split.calibrate, pipeline, algorithm)
     return Trained(
         pipeline=pipeline,
         model=final.model,
         encoding=final.encoding,
-        metrics=_measure(early, late, rows, pipeline),
+        calibrator=final.calibrator,
+        metrics=_measure(rows, split, scored, pipeline) | {"curve": _curve(rows, split, folds[-1], pipeline)},
         importance=final.model.importance() if isinstance(final.model, LightGbmModel) else {},
         golden=_golden(rows, final),
+        held_out=_held_out(_of(rows, split.held_out), scored[algorithm.type], pipeline),
     )
 
 
@@ -109,45 +134,110 @@ def _wrong_rows(frame: pl.DataFrame, pipeline: Pipeline) -> Iterator[str]:
         yield f"label {label.name} has {other} values other than 0 and 1"
 
 
-def _first_held_out(rows: pl.DataFrame, pipeline: Pipeline) -> pl.Series:
-    held_out = rows[SCORE_DATE].unique().sort().tail(pipeline.training.holdout_days)
-    return rows[SCORE_DATE].is_in(held_out.to_list())
-
-
-def _require_enough(rows: pl.DataFrame, early: pl.DataFrame, pipeline: Pipeline) -> None:
-    found = list(_shortages(rows, early, pipeline))
+def _require_enough(rows: pl.DataFrame, split: Split, pipeline: Pipeline) -> None:
+    found = list(_shortages(rows, split, pipeline))
     if found:
         raise NotEnoughData(
             f"training {pipeline.name}",
             found,
-            "wait for more mature nights, or change training.window_days, holdout_days or min_rows",
+            "wait for more mature nights, or change training.window_days, holdout_days, calibration or min_rows",
         )
 
 
-def _shortages(rows: pl.DataFrame, early: pl.DataFrame, pipeline: Pipeline) -> Iterator[str]:
+def _shortages(rows: pl.DataFrame, split: Split, pipeline: Pipeline) -> Iterator[str]:
     training, dates = pipeline.training, rows[SCORE_DATE].n_unique()
+    apart, calibrates = training.holdout_days, training.calibration.dates if training.calibration else 0
     if rows.height < training.min_rows:
         yield f"{rows.height} rows, expected at least {training.min_rows}"
-    if dates <= training.holdout_days:
-        yield f"{dates} score dates, expected more than the {training.holdout_days} that are held out"
+    if dates <= apart + calibrates:
+        also = f" and the {calibrates} that calibrate" if calibrates else ""
+        yield f"{dates} score dates, expected more than the {apart} that are held out{also}"
+    elif not split.folds[0].fit:
+        yield f"no score date is mature by the first that is held out, {split.folds[0].evaluate[0]}"
+    if split.calibrate and (few := _of(rows, split.calibrate).height) < CALIBRATION_ROWS:
+        yield f"{few} rows on the dates that calibrate, expected at least {CALIBRATION_ROWS}"
     if pipeline.task == "binary":
-        for part, name in ((early, "the dates to fit on"), (rows, "all dates")):
-            if part.height and part[pipeline.label.column].n_unique() < 2:
-                yield f"one class only, {part[pipeline.label.column][0]}, on {name}"
+        for name, part in _parts(split):
+            labels = _of(rows, part)[pipeline.label.column]
+            if labels.n_unique() == 1:
+                yield f"one class only, {labels[0]}, on {name}"
 
 
-def _measure(early: pl.DataFrame, late: pl.DataFrame, rows: pl.DataFrame, pipeline: Pipeline) -> dict[str, Any]:
-    algorithms: dict[str, Any] = {}
-    for algorithm in (pipeline.training.algorithm, *pipeline.training.baselines):
-        scores = _fit(early, pipeline, algorithm).score(late)
-        algorithms[_free_name(algorithm.type, algorithms)] = evaluate(late, scores, pipeline)
+def _parts(split: Split) -> Iterator[tuple[str, Sequence[date]]]:
+    """The dates that must show both classes, by name."""
+    for number, fold in enumerate(split.folds, start=1):
+        of = f" of fold {number}" if len(split.folds) > 1 else ""
+        yield f"the dates to fit on{of}", fold.fit
+    yield "the dates that calibrate", split.calibrate
+    yield "all dates" + (" but those that calibrate" if split.calibrate else ""), split.learn
+
+
+def _fit_folds(rows: pl.DataFrame, split: Split, pipeline: Pipeline, algorithm: Algorithm) -> list[Fitted]:
+    """Each fold's model, with a calibrator of its own."""
+    return [_fit_and_calibrate(rows, fold.fit, split.calibrate, pipeline, algorithm) for fold in split.folds]
+
+
+def _score_folds(rows: pl.DataFrame, split: Split, folds: Sequence[Fitted]) -> Scored:
+    """All held-out rows, each scored by the model of its fold."""
+    parts = [fitted.score(_of(rows, fold.evaluate)) for fitted, fold in zip(folds, split.folds, strict=True)]
+    probabilities = [fitted.calibrator.apply(scores) for fitted, scores in zip(folds, parts, strict=True)]
+    return Scored(np.concatenate(parts), np.concatenate(probabilities))
+
+
+def _fit_and_calibrate(
+    rows: pl.DataFrame, learn: Sequence[date], calibrate: Sequence[date], pipeline: Pipeline, algorithm: Algorithm
+) -> Fitted:
+    fitted = _fit(_of(rows, learn), pipeline, algorithm)
+    calibration = pipeline.training.calibration
+    if calibration is None:
+        return fitted
+    late = _of(rows, calibrate)
+    return replace(fitted, calibrator=fit_calibrator(calibration.method, fitted.score(late), labels_of(late, pipeline)))
+
+
+def _measure(rows: pl.DataFrame, split: Split, scored: Mapping[str, Scored], pipeline: Pipeline) -> dict[str, Any]:
+    """What the held-out dates say of every algorithm in `algorithms`, and of the trained one in all else.
+
+    `fit` (of the last fold), `held_out`, `all` and `calibrate` are first, last, dates and rows of each part.
+    """
+    late, algorithm = _of(rows, split.held_out), pipeline.training.algorithm.type
+    labels, own, binary = labels_of(late, pipeline), scored[algorithm], pipeline.task == "binary"
+    spans = {part: _span(_of(rows, dates)) for part, dates in _dates_of_parts(rows, split).items()}
+    calibration = pipeline.training.calibration
     return {
-        "algorithm": pipeline.training.algorithm.type,
-        "algorithms": algorithms,
-        "fit": _span(early),
-        "held_out": _span(late),
-        "all": _span(rows),
+        "algorithm": algorithm,
+        "algorithms": {name: evaluate(late, one, pipeline) for name, one in scored.items()},
+        "worth": measure_worth(late, scored, pipeline),
+        "calibration": calibration and {
+            "method": calibration.method, "dates": spans["calibrate"], **measure_calibration(labels, own),
+        },
+        "reliability": reliability(labels, own.probabilities) if binary else None,
+        "fairness": measure_fairness(late, own, pipeline),
+        **spans,
+    }  # fmt: skip
+
+
+def _dates_of_parts(rows: pl.DataFrame, split: Split) -> dict[str, Sequence[date]]:
+    calibrate = {"calibrate": split.calibrate} if split.calibrate else {}
+    return {
+        "fit": split.folds[-1].fit,
+        "held_out": split.held_out,
+        "all": rows[SCORE_DATE].unique().to_list(),
+        **calibrate,
     }
+
+
+def _curve(rows: pl.DataFrame, split: Split, last: Fitted, pipeline: Pipeline) -> dict[str, Any] | None:
+    """The learning curve of the last fold's model, which only boosted trees have."""
+    if not isinstance(last.model, LightGbmModel):
+        return None
+    fold = split.folds[-1]
+    fit, held_out = (_examples(_of(rows, dates), last.encoding, pipeline) for dates in (fold.fit, fold.evaluate))
+    return learning_curve(last.model, fit, held_out, pipeline.task)
+
+
+def _of(rows: pl.DataFrame, dates: Sequence[date]) -> pl.DataFrame:
+    return rows.filter(pl.col(SCORE_DATE).is_in(pl.Series(dates, dtype=pl.Date).implode()))
 
 
 def _free_name(name: str, taken: dict[str, Any]) -> str:
@@ -157,10 +247,12 @@ def _free_name(name: str, taken: dict[str, Any]) -> str:
 
 def _fit(rows: pl.DataFrame, pipeline: Pipeline, algorithm: Algorithm) -> Fitted:
     encoding = fit_encoding(rows, pipeline)
-    matrix = encode(rows.select(encoding.names), encoding)
-    labels = rows[pipeline.label.column].cast(pl.Float64).to_numpy()
-    examples = Examples(matrix, labels, encoding)
+    examples = _examples(rows, encoding, pipeline)
     return Fitted(fit_algorithm(algorithm, examples, pipeline.task, pipeline.training.seed), encoding)
+
+
+def _examples(rows: pl.DataFrame, encoding: Encoding, pipeline: Pipeline) -> Examples:
+    return Examples(encode(rows.select(encoding.names), encoding), labels_of(rows, pipeline), encoding)
 
 
 def _span(rows: pl.DataFrame) -> dict[str, Any]:
@@ -171,5 +263,15 @@ def _span(rows: pl.DataFrame) -> dict[str, Any]:
 def _golden(rows: pl.DataFrame, final: Fitted) -> pl.DataFrame:
     spread = np.linspace(0, rows.height - 1, min(GOLDEN_ROWS, rows.height)).astype(np.int64)
     golden = rows.select(final.encoding.names)[spread]
-    raw = final.model.raw(encode(golden, final.encoding))
-    return golden.with_columns(pl.Series(EXPECTED_SCORE, final.score(golden)), pl.Series(EXPECTED_RAW, raw))
+    raw, scores = final.model.raw(encode(golden, final.encoding)), final.score(golden)
+    expected = (scores, raw, final.calibrator.apply(scores))
+    return golden.with_columns(pl.Series(name, values) for name, values in zip(EXPECTED, expected, strict=True))
+
+
+def _held_out(late: pl.DataFrame, scored: Scored, pipeline: Pipeline) -> pl.DataFrame:
+    return late.select(
+        *row_key(pipeline),
+        pipeline.label.column,
+        pl.Series(HELD_OUT_SCORE, scored.scores),
+        pl.Series(HELD_OUT_PROBABILITY, scored.probabilities),
+    )

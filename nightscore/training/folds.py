@@ -42,13 +42,15 @@ class Split:
 def split_dates(dates: Sequence[date], pipeline: Pipeline) -> Split:
     """The split of the sorted `dates` of a window as the spec says: [fit][calibrate][held out].
 
-    Folds may have nothing to fit on where the window is too short; the caller judges.
+    What calibrates is mature on the first night that is held out, like what is fitted on. Folds may have nothing to fit
+    on where the window is too short; the caller judges.
     """
     training = pipeline.training
     calibrated = training.calibration.dates if training.calibration else 0
     at = max(len(dates) - training.holdout_days, 0)
     early, held_out = tuple(dates[:at]), tuple(dates[at:])
-    calibrate = early[max(len(early) - calibrated, 0) :] if calibrated else ()
+    mature = _mature(early, held_out[0], pipeline) if held_out else early
+    calibrate = mature[max(len(mature) - calibrated, 0) :] if calibrated else ()
     learn = tuple(day for day in dates if day not in set(calibrate))
     steps = _parts(held_out, training.folds)
     return Split(learn, calibrate, tuple(_fold(learn, step, pipeline) for step in steps if step))
@@ -62,8 +64,13 @@ def tuning_folds(dates: Sequence[date], pipeline: Pipeline, folds: int, fold_day
 
 
 def _fold(dates: Dates, evaluate: Dates, pipeline: Pipeline) -> Fold:
-    mature = evaluate[0] - timedelta(days=max(1, pipeline.label.horizon_days))
-    return Fold(tuple(day for day in dates if day <= mature), evaluate)
+    return Fold(_mature(dates, evaluate[0], pipeline), evaluate)
+
+
+def _mature(dates: Dates, night: date, pipeline: Pipeline) -> Dates:
+    """Those of `dates` whose labels are known on `night`."""
+    last = night - timedelta(days=max(1, pipeline.label.horizon_days))
+    return tuple(day for day in dates if day <= last)
 
 
 def _parts(dates: Dates, parts: int) -> list[Dates]:

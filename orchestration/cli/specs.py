@@ -19,10 +19,12 @@ def find_pipeline(settings: Settings, name: str) -> Pipeline:
     """The spec of one pipeline, checked with its SQL; SpecError lists the pipelines that exist."""
     from nightscore.scoring.decide import check_decision
     from nightscore.spec.loader import find_dbt_models, load_spec
+    from nightscore.training.rule import check_rule
 
     require_pipeline_name(settings, name)
     pipeline = load_spec(settings.pipelines_path / f"{name}.yaml", find_dbt_models(settings.dbt_path, name))
     check_decision(pipeline)
+    check_rule(pipeline)
     return pipeline
 
 
@@ -53,6 +55,7 @@ def validate(
     from nightscore.features.determinism import require_determined
     from nightscore.scoring.decide import check_decision
     from nightscore.spec.loader import find_dbt_models, load_spec, load_specs
+    from nightscore.training.rule import check_rule
 
     settings = Settings()
     if file is not None:
@@ -61,6 +64,7 @@ def validate(
         loaded = load_specs(settings.pipelines_path, settings.dbt_path)
     for pipeline in loaded.values():
         check_decision(pipeline)
+        check_rule(pipeline)
         require_determined(settings, pipeline)
     if as_json:
         print_json([pipeline.model_dump(mode="json") for pipeline in loaded.values()])

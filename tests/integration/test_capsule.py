@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,33 @@ import polars as pl
 import pytest
 
 from nightscore.errors import CapsuleRejected, FeatureBuildFailed
+from nightscore.measures.calibration import NO_CALIBRATION
 from nightscore.registry.capsule import Capsule, CapsuleId, function_hash, write_capsule
 from nightscore.registry.manifest import MANIFEST_FILE, FileEntry, Manifest, read_manifest
 from nightscore.registry.verify import load_capsule, verify_capsule
+from nightscore.scoring.arms import Arms
 from nightscore.scoring.predict import score_chunks
 from nightscore.scoring.predictions import predict_night
 from nightscore.training.algorithms import MODEL_FILES
-from nightscore.training.fit import EXPECTED, EXPECTED_SCORE, Trained, train
-from tests.unit.synthetic_flights import ALGORITHMS, make_flights, make_pipeline, training_section
+from nightscore.training.fit import EXPECTED, EXPECTED_PROBABILITY, EXPECTED_SCORE, Trained, train
+from tests.unit.synthetic_flights import ALGORITHMS, LIGHTGBM, make_flights, make_pipeline, training_section
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = make_flights()
 CONTEXT = {"snapshot": "abc", "as_of": "2013-04-01", "parent": None, "creator": "tests"}
 Change = Callable[[bytes], bytes]
+RULE = {"type": "rule", "score": "case when carrier in ('WN', 'UA') then 0.6 when hour > 12 then 0.4 end"}
 
 
 def fit(algorithm: str, task: str = "binary") -> Trained:
     section = training_section(algorithm=ALGORITHMS[algorithm], baselines=[])
     return train(make_flights(task=task), make_pipeline(algorithm, task, training=section))
+
+
+def fit_calibrated(method: str, algorithm: dict[str, Any] = LIGHTGBM) -> Trained:
+    calibration = {"method": method, "dates": 6}
+    section = training_section(algorithm=algorithm, baselines=[], calibration=calibration)
+    return train(FLIGHTS, make_pipeline(training=section))
 
 
 def write(folder: Path, algorithm: str, task: str = "binary") -> CapsuleId:
@@ -78,8 +88,10 @@ def reasons(folder: Path, identity: str, marker: Path | None = None, **settings:
 def test_a_capsule_holds_all_that_explains_its_model(originals: dict[str, tuple[Path, CapsuleId]]) -> None:
     folder, identity = originals["lightgbm"]
     manifest = verify_capsule(folder, identity.manifest_sha256)
-    assert sorted(manifest.files) == ["context.json", "environment.json", "features.json", "golden.parquet",
-                                      "metrics.json", "model.txt", "source.tar", "spec.yaml"]  # fmt: skip
+    assert sorted(manifest.files) == [
+        "calibration.json", "context.json", "environment.json", "features.json", "golden.parquet", "held_out.parquet",
+        "metrics.json", "model.txt", "source.tar", "spec.yaml",
+    ]  # fmt: skip
     assert manifest.function_sha256 == identity.function_sha256
     assert json.loads((folder / "context.json").read_text()) == CONTEXT
     assert json.loads((folder / "metrics.json").read_text())["held_out"]["rows"] == 1200
@@ -122,9 +134,9 @@ def test_threads_that_the_environment_asks_for_change_no_function(
 def test_a_version_goes_on_scoring_beside_features_it_never_learnt(loaded: dict[str, Capsule], tmp_path: Path) -> None:
     pipeline, path = make_pipeline(), tmp_path / "features.parquet"
     FLIGHTS.drop("label").write_parquet(path)
-    learnt = predict_night(pipeline, loaded["lightgbm"], 1, path, 1)
+    learnt = predict_night(pipeline, Arms(1, loaded["lightgbm"]), path, 1)
     FLIGHTS.drop("label").with_columns(pl.lit(1.0).alias("a_new_feature")).write_parquet(path)
-    assert predict_night(pipeline, loaded["lightgbm"], 1, path, 1).equals(learnt)
+    assert predict_night(pipeline, Arms(1, loaded["lightgbm"]), path, 1).equals(learnt)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -140,13 +152,68 @@ def test_a_loaded_capsule_scores_as_the_trained_model_did(algorithm: str, task: 
     assert identity.function_sha256 == function_hash(trained)
 
 
+@pytest.mark.parametrize("method", ["isotonic", "sigmoid"])
+@pytest.mark.parametrize("algorithm", [LIGHTGBM, RULE])
+def test_a_loaded_capsule_calibrates_as_when_trained(method: str, algorithm: dict[str, Any], tmp_path: Path) -> None:
+    trained = fit_calibrated(method, algorithm)
+    identity = write_capsule(tmp_path / "capsule", trained, "", {})
+    capsule = load_capsule(tmp_path / "capsule", identity.manifest_sha256, None)
+    probabilities = capsule.probability(capsule.predict(trained.golden.drop(EXPECTED)))
+    assert probabilities.tobytes() == trained.golden[EXPECTED_PROBABILITY].to_numpy().tobytes()
+    assert (capsule.calibrator, capsule.calibrator.method) == (trained.calibrator, method)
+    held_out = capsule.held_out()
+    assert held_out is not None
+    assert held_out.equals(trained.held_out)
+
+
+def make_old(folder: Path) -> str:
+    """What a release without calibration wrote."""
+    (folder / "calibration.json").unlink()
+    (folder / "held_out.parquet").unlink()
+    pl.read_parquet(folder / "golden.parquet").drop(EXPECTED_PROBABILITY).write_parquet(folder / "golden.parquet")
+    return forge(folder)
+
+
+def test_a_capsule_of_an_older_release_still_loads(copy: Callable[[str], tuple[Path, CapsuleId]]) -> None:
+    folder, _ = copy("lightgbm")
+    capsule = load_capsule(folder, make_old(folder), None)
+    scores = capsule.predict(FLIGHTS.head(20))
+    assert capsule.calibrator == NO_CALIBRATION
+    assert capsule.probability(scores).tobytes() == scores.tobytes()
+    assert capsule.held_out() is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "named"),
+    [
+        ('{"method": "sigmoid", "x": [2.0, 0.5], "y": []}', "200 of 200 golden rows have another probability; row 0"),
+        ('{"method": "magic", "x": [], "y": []}', "it cannot be loaded: ValueError: method is 'magic'"),
+        ('{"method"', "it cannot be loaded: JSONDecodeError"),
+        ("[]", "it cannot be loaded: ValueError"),
+    ],
+)
+def test_a_changed_calibration_with_a_matching_manifest_is_rejected(
+    copy: Callable[[str], tuple[Path, CapsuleId]], stored: str, named: str
+) -> None:
+    folder, _ = copy("lightgbm")
+    (folder / "calibration.json").write_text(stored)
+    assert reasons(folder, forge(folder))[0].startswith(named)
+
+
+def test_a_calibration_is_part_of_the_function() -> None:
+    calibrated = fit_calibrated("sigmoid")
+    moved = replace(calibrated.calibrator, x=(calibrated.calibrator.x[0], calibrated.calibrator.x[1] + 1e-9))
+    hashes = {function_hash(replace(calibrated, calibrator=one)) for one in (calibrated.calibrator, moved)}
+    assert len(hashes | {function_hash(replace(calibrated, calibrator=NO_CALIBRATION))}) == 3
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_chunks_threads_and_row_order_change_no_bit(loaded: dict[str, Capsule], algorithm: str) -> None:
     capsule = loaded[algorithm]
     frame = FLIGHTS.head(600).drop("label")
     whole = pl.concat(score_chunks(capsule, [frame]))
-    assert whole.columns == ["score_date", "carrier", "flight", "score"]
-    assert whole.drop("score").equals(frame.select(capsule.key))
+    assert whole.columns == ["score_date", "carrier", "flight", "score", "probability"]
+    assert whole.drop("score", "probability").equals(frame.select(capsule.key))
     for rows, threads in ((1, 1), (7, 2), (600, 2)):
         assert pl.concat(score_chunks(capsule, [frame], rows, threads)).equals(whole)
     shuffled = frame.sample(fraction=1, shuffle=True, seed=9)

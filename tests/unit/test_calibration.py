@@ -159,8 +159,8 @@ def test_reliability_has_bins_of_equal_count_from_the_lowest_up() -> None:
     probabilities = np.array([0.9, 0.1, 0.2, 0.8, 0.5])
     labels = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
     assert reliability(labels, probabilities, bins=2) == [
-        {"rows": 3, "mean_probability": pytest.approx(0.8 / 3), "observed": pytest.approx(1 / 3)},
-        {"rows": 2, "mean_probability": pytest.approx(0.85), "observed": 1.0},
+        {"rows": 3, "mean_probability": pytest.approx(0.8 / 3), "share": pytest.approx(1 / 3)},
+        {"rows": 2, "mean_probability": pytest.approx(0.85), "share": 1.0},
     ]
     assert [one["rows"] for one in reliability(labels, probabilities)] == [1] * 5
     assert reliability(np.empty(0), np.empty(0)) == []

@@ -122,3 +122,23 @@ def test_losses_are_those_of_the_metrics() -> None:
     assert float(losses("binary", labels, predictions).mean()) == log_loss(labels, predictions)
     assert np.array_equal(losses("binary", labels, predictions), log_losses(labels, predictions))
     assert losses("regression", labels, predictions).tolist() == [1.0, 0.0625, 0.0, 1.0]
+
+
+def test_versions_that_differ_on_few_dates_have_finite_bounds() -> None:
+    """Most resamples then hold dates that are all alike, which have no spread."""
+    dates = np.repeat(np.arange(14), 10)
+    champion = np.ones(140)
+    for differing in (1, 2):
+        challenger = np.where(dates < differing, 0.5, 1.0)
+        found = compare_by_date(champion, challenger, dates)
+        bounds = [found.lower, found.gain, found.upper]
+        assert None not in bounds
+        assert bounds == sorted(bounds)
+        assert np.isfinite(bounds).all()
+
+
+def test_a_gain_that_is_the_same_on_every_date_is_its_own_bounds() -> None:
+    dates = np.repeat(np.arange(14), 10)
+    champion = np.full(140, 0.3)
+    found = compare_by_date(champion, champion * 0.9, dates)
+    assert [found.lower, found.upper] == [pytest.approx(0.1)] * 2
