@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 from nightscore.catalog.models import ModelVersion, alias_holder, insert_version, next_version, version_of_recipe
@@ -16,18 +17,22 @@ from nightscore.features.determinism import require_determined
 from nightscore.lake.fingerprints import code_hash, fingerprint
 from nightscore.lake.outcomes import NightOutcome, timed_step
 from nightscore.lake.workspace import Workspace
+from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import CapsuleId, write_capsule
-from nightscore.registry.locks import installed_versions
+from nightscore.registry.families import family_of, numeric_releases
 from nightscore.registry.provenance import Provenance, find_provenance
 from nightscore.registry.sources import keep_commit
-from nightscore.registry.versions import CHAMPION, make_first_champion, open_capsule
+from nightscore.registry.studies import record_version_run
+from nightscore.registry.versions import make_first_champion, open_capsule
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.fit import Trained, train
 from nightscore.training.training_set import TrainingSet, make_training_set
+from nightscore.training.worth import worth_line
 
 TRAINING_SET_FILE = "training_set.parquet"
-NUMERIC_PACKAGES = ("duckdb", "lightgbm", "numpy", "polars", "pyarrow", "scikit-learn", "scipy")
-"""Another release of one of these is another recipe, since it may give another model."""
+_LEARNS_NOTHING: dict[str, Any] = {"training": {"tuning"}, "features": {"columns": {"__all__": {"title"}}}}
+_UNSAID = {"folds": 1, "calibration": None}
+"""Settings that a spec may leave out; a recipe without them is the one that it was before they existed."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class Registration:
             for metric, value in result["overall"].items()
             if isinstance(value, int | float)
         }
-        return identity | measured
+        worth = {"worth": worth_line(version.metrics)} if version.metrics.get("worth") else {}
+        return identity | worth | measured
 
 
 def train_version(workspace: Workspace, pipeline: Pipeline, as_of: date, purpose: str, run_id: str) -> Registration:
@@ -84,8 +90,10 @@ def train_version(workspace: Workspace, pipeline: Pipeline, as_of: date, purpose
         _finish(workspace, pipeline, known)
         return Registration(known, training_set, is_new=False)
     with timed_step(workspace, pipeline.name, "model", [as_of], run_id) as log:
+        begun = perf_counter()
         trained = train(training_set.frame, pipeline)
         version = _register(workspace, pipeline, trained, training_set, recipe, purpose, run_id)
+        record_version_run(workspace, pipeline, version, perf_counter() - begun, run_id)
         _finish(workspace, pipeline, version)
         log.outcomes.append(NightOutcome(f"{pipeline.name}.model", as_of, "made", rows))
     return Registration(version, training_set, is_new=True)
@@ -93,11 +101,11 @@ def train_version(workspace: Workspace, pipeline: Pipeline, as_of: date, purpose
 
 def _recipe(pipeline: Pipeline, training_set: TrainingSet) -> str:
     learns = {"training", "features", "label", "task", "entity"}
-    parts = pipeline.model_dump(mode="json", include=learns)
-    installed = installed_versions()
-    packages = {name: installed.get(name) for name in NUMERIC_PACKAGES}
+    parts = pipeline.model_dump(mode="json", include=learns, exclude=_LEARNS_NOTHING)
+    unsaid = {name: value for name, value in _UNSAID.items() if parts["training"][name] == value}
+    parts["training"] = {name: value for name, value in parts["training"].items() if name not in unsaid}
     data = training_set.stored.content_sha256
-    return fingerprint("model", spec=parts, data=data, as_of=training_set.as_of, packages=packages)
+    return fingerprint("model", spec=parts, data=data, as_of=training_set.as_of, packages=numeric_releases())
 
 
 def _register(
@@ -108,7 +116,7 @@ def _register(
     with workspace.engine.connect() as connection:
         parent = alias_holder(connection, pipeline.name, CHAMPION)
     context = _context(training_set, snapshot, parent, purpose, provenance)
-    capsule_md5, identity = _store_capsule(workspace, pipeline, trained, context, provenance)
+    capsule_md5, identity = store_capsule(workspace, pipeline, trained, context, provenance)
     with workspace.engine.begin() as connection:
         number = next_version(connection, pipeline.name)
         made_meanwhile = version_of_recipe(connection, pipeline.name, recipe)
@@ -118,7 +126,7 @@ def _register(
             pipeline.name, number, capsule_md5, identity.manifest_sha256, identity.function_sha256, recipe, snapshot,
             pipeline.training.algorithm.type, pipeline.task, training_set.as_of, parent, "registered",
             trained.metrics | {"importance": trained.importance}, getpass.getuser(), purpose, run_id,
-            workspace.clock.now(), provenance.facts,
+            workspace.clock.now(), provenance.facts, family_of(workspace.settings, pipeline),
         )  # fmt: skip
         insert_version(connection, version)
     return version
@@ -141,9 +149,10 @@ def _snapshot(workspace: Workspace, training_set: TrainingSet) -> str:
     return workspace.lake.store.put_directory(entries).md5
 
 
-def _store_capsule(
+def store_capsule(
     workspace: Workspace, pipeline: Pipeline, trained: Trained, context: Mapping[str, object], provenance: Provenance
 ) -> tuple[str, CapsuleId]:
+    """Write the capsule of `trained` and put it into the lake: the directory object's MD5, and the identity."""
     store = workspace.lake.store
     spec_text = (workspace.settings.pipelines_path / f"{pipeline.name}.yaml").read_text(encoding="utf-8")
     with TemporaryDirectory() as temporary:

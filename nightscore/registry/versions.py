@@ -10,11 +10,10 @@ from tempfile import TemporaryDirectory
 from nightscore.catalog.models import ModelVersion, alias_holder, find_version, list_versions, move_alias
 from nightscore.errors import AliasMissing, PromotionRefused
 from nightscore.lake.workspace import Workspace
+from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import Capsule
 from nightscore.registry.verify import load_capsule
 from nightscore.spec.pipeline import Pipeline
-
-CHAMPION = "champion"
 
 
 def require_version(workspace: Workspace, pipeline: str, version: int) -> ModelVersion:
@@ -28,17 +27,6 @@ def require_version(workspace: Workspace, pipeline: str, version: int) -> ModelV
             f"Looking up {pipeline}@{version}", f"it is not registered; {there}", "see `nightscore models list`"
         )
     return found
-
-
-def require_champion(workspace: Workspace, pipeline: str) -> ModelVersion:
-    """The champion; read once at the start of a step and used throughout. AliasMissing when there is none."""
-    with workspace.engine.connect() as connection:
-        version = alias_holder(connection, pipeline, CHAMPION)
-    if version is None:
-        raise AliasMissing(
-            f"Looking up the champion of {pipeline}", "no version holds the alias", f"run `nightscore train {pipeline}`"
-        )
-    return require_version(workspace, pipeline, version)
 
 
 def make_first_champion(

@@ -14,8 +14,9 @@ from nightscore.catalog.postgres import Server
 from nightscore.catalog.publications import Publication, current_publications, find_receipt
 from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.workspace import Workspace
+from nightscore.registry.aliases import CHAMPION, require_alias
 from nightscore.registry.register import Registration, train_version
-from nightscore.registry.versions import make_first_champion, require_champion
+from nightscore.registry.versions import make_first_champion
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import Decision, TopK
 from nightscore.spec.windows import nights_between
@@ -247,7 +248,7 @@ def test_of_several_first_versions_one_becomes_champion_once(workspace: Workspac
     with ThreadPoolExecutor(4) as pool:
         crowned = list(pool.map(lambda one: make_first_champion(workspace, pipeline, one, "test", "first"), made * 2))
     assert sorted(crowned) == [False, False, False, True]
-    assert require_champion(workspace, "crowded").version == made[crowned.index(True) % 2].version
+    assert require_alias(workspace, "crowded", CHAMPION).version == made[crowned.index(True) % 2].version
 
 
 def a_version(workspace: Workspace, number: int) -> ModelVersion:
