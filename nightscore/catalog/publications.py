@@ -110,6 +110,19 @@ def publications_of_night(connection: sa.Connection, pipeline: str, night: date)
     return [Publication(**row) for row in rows]
 
 
+def seen_publication(connection: sa.Connection, receipt_id: int) -> Publication | None:
+    """The newest publication of a receipt that readers ever saw, or None."""
+    query = (
+        sa.select(publication)
+        .join(publication_event, publication_event.c.publication_id == publication.c.publication_id)
+        .where(publication.c.receipt_id == receipt_id)
+        .order_by(publication_event.c.event_id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).mappings().first()
+    return None if row is None else Publication(**row)
+
+
 def list_publications(connection: sa.Connection, pipeline: str) -> list[Publication]:
     """Every revision of every night that was ever published, in the order of their publication."""
     query = sa.select(publication).where(publication.c.pipeline == pipeline).order_by(publication.c.publication_id)

@@ -60,8 +60,9 @@ def _descriptions(pipeline: Pipeline) -> dict[str, str]:
         "probability": "calibrated probability; equal to the score while the version has no calibration",
         "decision": "what to do: true where the decision rule or a business rule says yes",
         "decision_reason": "the rule that decided: threshold, top_k or the name of a business rule",
-        "rank": "1 for the highest score of the night; ties go to the smaller key",
-        "decile": "1 for the tenth of the night with the highest scores, 10 for the lowest",
+        "rank": "1 for the highest probability (or score) of the night; ties go to the higher score, then to the key",
+        "decile": "1 for the tenth of the night that ranks highest, 10 for the lowest",
+        "reason_codes": "what moved the score most, strongest first: feature = value (effect before the link function)",
         "model_version": "version of the model that scored the row; see dim_model",
         "arm": "which arm of a rollout scored the row; champion outside of rollouts",
     }

@@ -79,9 +79,12 @@ def _recompute(workspace: Workspace, receipt: Receipt, folder: Path, what: str) 
         )  # fmt: skip
     store, inputs = workspace.lake.store, folder / "inputs"
     lay_out(store, receipt.snapshot_md5, inputs, f"the inputs of {what}")
-    version = require_version(workspace, receipt.pipeline, receipt.model_version)
-    copy_out(store, version.capsule_md5, folder / "capsule")
-    verify_capsule(folder / "capsule", receipt.body["model"]["manifest_sha256"])
+    share = receipt.body.get("share")
+    _copy_capsule(
+        workspace, receipt, receipt.model_version, receipt.body["model"]["manifest_sha256"], folder / "capsule"
+    )
+    if share is not None:
+        _copy_capsule(workspace, receipt, share["version"], share["manifest_sha256"], folder / "challenger")
     unpack_sources((inputs / SOURCES_FILE).read_bytes(), folder / "sources")
     lock = (inputs / LOCK_FILE).read_bytes() if (inputs / LOCK_FILE).is_file() else None
     interpreter = choose_interpreter(workspace, lock, receipt.body["provenance"], folder, what)
@@ -89,9 +92,15 @@ def _recompute(workspace: Workspace, receipt: Receipt, folder: Path, what: str) 
         "contract": 1, "kind": "night", "pipeline": receipt.pipeline, "night": receipt.score_date,
         "sources": folder / "sources", "inputs": inputs, "home": folder / "home", "capsule": folder / "capsule",
         "manifest_sha256": receipt.body["model"]["manifest_sha256"], "version": receipt.model_version,
-        "threads": workspace.settings.threads,
+        "threads": workspace.settings.threads, "share": share, "challenger": folder / "challenger",
     }  # fmt: skip
     return recompute(interpreter, folder, plan, receipt.body["environment"]["threads"])
+
+
+def _copy_capsule(workspace: Workspace, receipt: Receipt, version: int, manifest_sha256: str, folder: Path) -> None:
+    found = require_version(workspace, receipt.pipeline, version)
+    copy_out(workspace.lake.store, found.capsule_md5, folder)
+    verify_capsule(folder, manifest_sha256)
 
 
 def _published_difference(

@@ -19,7 +19,10 @@ import polars as pl
 from nightscore.errors import NightscoreError
 from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.parquet import write_parquet
+from nightscore.registry.capsule import Capsule, read_capsule
 from nightscore.registry.environment import describe_environment
+from nightscore.registry.verify import verify_capsule
+from nightscore.scoring.arms import Arms, Share
 from nightscore.settings import Settings
 from nightscore.spec.loader import load_spec
 from nightscore.spec.pipeline import Pipeline
@@ -57,22 +60,47 @@ def retrain(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {"training_set_content": content, "function_sha256": identity.function_sha256}
 
 
+def reassemble(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Put an ensemble together anew from its members' capsules, and write its own files to `folder/capsule`."""
+    from nightscore.registry.capsule import write_capsule
+    from nightscore.registry.ensembles import CAPSULE_FOLDER, Part, content_of, make_ensemble
+    from nightscore.registry.register import TRAINING_SET_FILE
+
+    inputs, parts = Path(plan["inputs"]), []
+    for one in plan["members"]:
+        own = inputs / f"member_{one['version']}"
+        capsule = _capsule(own / CAPSULE_FOLDER, one["manifest_sha256"])
+        parts.append(Part(one["version"], one["weight"], one["manifest_sha256"], capsule, own / TRAINING_SET_FILE))
+    trained = make_ensemble(_pipeline(plan), parts)
+    identity = write_capsule(folder / "capsule", trained, _spec_text(plan), {})
+    return {"training_set_content": content_of(parts), "function_sha256": identity.function_sha256}
+
+
 def rescore(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Build a night's features anew from its clean inputs, and its predictions from the pinned features."""
-    from nightscore.registry.capsule import read_capsule
-    from nightscore.registry.verify import verify_capsule
     from nightscore.scoring.predictions import predict_night
 
     pipeline, inputs, night = _pipeline(plan), Path(plan["inputs"]), date.fromisoformat(plan["night"])
     features = _features(plan, pipeline, inputs, night)
-    verify_capsule(Path(plan["capsule"]), plan["manifest_sha256"])
-    capsule = read_capsule(Path(plan["capsule"]))  # nothing is lost if it ends this process
-    scored = predict_night(pipeline, capsule, plan["version"], inputs / "features.parquet", plan["threads"])
+    scored = predict_night(pipeline, _arms(plan), inputs / "features.parquet", plan["threads"])
     key = row_key(pipeline)
     return {
         "features_content": write_parquet(features, key, folder / "features.parquet"),
         "predictions_content": write_parquet(scored, key, folder / "predictions.parquet"),
     }
+
+
+def _arms(plan: Mapping[str, Any]) -> Arms:
+    champion = _capsule(Path(plan["capsule"]), plan["manifest_sha256"])
+    if plan.get("share") is None:
+        return Arms(plan["version"], champion)
+    share = Share.from_json(plan["share"])
+    return Arms(plan["version"], champion, share, _capsule(Path(plan["challenger"]), share.manifest_sha256))
+
+
+def _capsule(folder: Path, manifest_sha256: str) -> Capsule:
+    verify_capsule(folder, manifest_sha256)
+    return read_capsule(folder)  # nothing is lost if it ends this process
 
 
 def _features(plan: Mapping[str, Any], pipeline: Pipeline, inputs: Path, night: date) -> pl.DataFrame:
@@ -114,7 +142,7 @@ def _foreign_modules(sources: Path) -> list[str]:
     )
 
 
-_WORK = {"model": retrain, "night": rescore}
+_WORK = {"model": retrain, "ensemble": reassemble, "night": rescore}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from nightscore.catalog.reproductions import Reproduction
 from nightscore.errors import CannotReproduce, RowMissing
 from nightscore.lake.workspace import Workspace
 from nightscore.publishing.rows import published_rows
-from nightscore.registry.versions import CHAMPION, require_version
+from nightscore.registry.aliases import CHAMPION
+from nightscore.registry.versions import require_version
 from nightscore.reproduction.compare import TOLERANCE
 from nightscore.reproduction.nights import key_of_receipt, reproduce_night
 from nightscore.scoring.receipts import FEATURES_FILE, PREDICTIONS_FILE
@@ -88,7 +89,7 @@ def trace_row(workspace: Workspace, publication: Publication, given: Sequence[st
     again, reproduction, reasons = _again(workspace, publication, key, published, features, asked_by)
     return Trace(
         key, published, publication, publication.publication_id == _id_of(current, publication), receipt,
-        require_version(workspace, receipt.pipeline, receipt.model_version), tuple(approvals),
+        require_version(workspace, receipt.pipeline, published["model_version"]), tuple(approvals),
         {name: value for name, value in features.items() if name not in key},
         tuple(_sources(workspace, receipt, key)), tuple(_gates(workspace, receipt, entries)),
         again, reproduction, reasons,

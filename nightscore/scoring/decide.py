@@ -10,13 +10,12 @@ from polars.exceptions import PolarsError
 
 from nightscore.errors import SpecError
 from nightscore.quality.rules import feature_rules
-from nightscore.scoring.predict import SCORE
+from nightscore.scoring.predict import PROBABILITY, SCORE
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import BusinessRule, Decision, Threshold
 from nightscore.training.matrix import SCORE_DATE, row_key
 
 DECISION_COLUMNS: Mapping[str, type[pl.DataType]] = {
-    "probability": pl.Float64,
     "decision": pl.Boolean,
     "decision_reason": pl.String,
     "rank": pl.Int64,
@@ -32,10 +31,10 @@ def check_decision(pipeline: Pipeline) -> None:
 
 
 def check_rules(pipeline: Pipeline, columns: Mapping[str, pl.DataType]) -> None:
-    """Raise SpecError naming every business rule that cannot be applied to `columns` (a frame's schema) and score."""
-    empty = pl.DataFrame(schema={**columns, SCORE: pl.Float64})
+    """Raise SpecError naming every business rule that cannot be applied to `columns` (a frame's schema) and scores."""
+    empty = pl.DataFrame(schema={**columns, SCORE: pl.Float64, PROBABILITY: pl.Float64})
     found = [reason for rule in pipeline.decision.business_rules for reason in _mistakes(rule, empty)]
-    taken = sorted(set(DECISION_COLUMNS) & set(columns))
+    taken = sorted({*DECISION_COLUMNS, SCORE, PROBABILITY} & set(columns))
     found.extend(f"column {name} is made by the decision and cannot be a feature or a key" for name in taken)
     if found:
         raise SpecError(
@@ -62,26 +61,30 @@ def _mistakes(rule: BusinessRule, empty: pl.DataFrame) -> Iterator[str]:
 
 
 def decide(frame: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:
-    """`frame` (key columns, features, score) sorted by key, with probability, decision, decision_reason, rank, decile.
+    """`frame` (keys, features, score, probability) sorted by key, with decision, decision_reason, rank and decile.
 
-    `rank` is 1 for the highest score of its score date, ties go to the smaller key, a missing score comes last;
-    `decile` 1 holds the highest scores. `decision_reason` is the rule's type or the business rule's name.
-    Raises SpecError, see `check_rules`.
+    `rank` is 1 for the highest probability (score where there is none) of its score date; ties go to the higher score,
+    then to the smaller key, and a missing one comes last; `decile` 1 holds the highest. `decision_reason` is the rule's
+    type or the business rule's name. Raises SpecError, see `check_rules`.
     """
-    check_rules(pipeline, {name: dtype for name, dtype in frame.schema.items() if name != SCORE})
-    probability = pl.col(SCORE) if pipeline.task == "binary" else pl.lit(None, pl.Float64)
-    ranked = _rank(frame, row_key(pipeline)).with_columns(probability.alias("probability"))
+    made = {SCORE, PROBABILITY}
+    check_rules(pipeline, {name: dtype for name, dtype in frame.schema.items() if name not in made})
+    ranked = _rank(frame, row_key(pipeline))
     decision, reason = _decision(pipeline.decision)
     decided = ranked.with_columns(decision.alias("decision"), reason.alias("decision_reason"))
     return decided.select(*frame.columns, *DECISION_COLUMNS)
 
 
+def _merit() -> pl.Expr:
+    """What thresholds and ranks go by. polars takes NaN for the largest number; one that is none must never lead."""
+    return pl.coalesce(PROBABILITY, SCORE).fill_nan(None)
+
+
 def _rank(frame: pl.DataFrame, key: tuple[str, ...]) -> pl.DataFrame:
-    # polars takes NaN for the largest number; here a score that is none must never lead the list.
-    order = pl.col(SCORE).fill_nan(None)
     sorted_frame = frame.sort(
-        SCORE_DATE, order, *key[1:], descending=[False, True, *(False for _ in key[1:])], nulls_last=True
-    )
+        SCORE_DATE, _merit(), pl.col(SCORE).fill_nan(None), *key[1:],
+        descending=[False, True, True, *(False for _ in key[1:])], nulls_last=True,
+    )  # fmt: skip
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over(SCORE_DATE)
     decile = (10 * pl.col("rank") + pl.len() - 1) // pl.len()
     ranked = sorted_frame.with_columns(rank.alias("rank"))
@@ -90,8 +93,8 @@ def _rank(frame: pl.DataFrame, key: tuple[str, ...]) -> pl.DataFrame:
 
 def _decision(decision: Decision) -> tuple[pl.Expr, pl.Expr]:
     rule = decision.rule
-    score = pl.col(SCORE).fill_nan(None)
-    verdict = score >= rule.value if isinstance(rule, Threshold) else (pl.col("rank") <= rule.k) & score.is_not_null()
+    merit = _merit()
+    verdict = merit >= rule.value if isinstance(rule, Threshold) else (pl.col("rank") <= rule.k) & merit.is_not_null()
     verdict, reason = verdict.fill_null(False), pl.lit(rule.type)
     for business in decision.business_rules:
         holds = pl.sql_expr(business.when).fill_null(False)

@@ -10,7 +10,6 @@ from datetime import date
 
 import polars as pl
 
-from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.partitions import Candidate, PartitionVersion, commit_partitions
 from nightscore.catalog.publications import record_receipt
 from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
@@ -18,7 +17,7 @@ from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import account_of, admit, outcome_of
 from nightscore.quality.rules import prediction_rules, rules_hash
-from nightscore.registry.versions import open_capsule, require_champion
+from nightscore.scoring.crew import Crew, open_arms, read_crew
 from nightscore.scoring.predictions import predict_night, recipe_of
 from nightscore.scoring.receipts import Origin, make_receipt, store_origin, summarise
 from nightscore.scoring.staging import nights_under_review, stage_restatement
@@ -31,30 +30,32 @@ Standing = Mapping[date, PartitionVersion]
 def score_nights(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str) -> list[NightOutcome]:
     """Score `nights` with the champion, read once and pinned for all of them; unchanged nights are reused.
 
-    Nights that readers see, and that would be scored otherwise now, are staged in a changeset, unless the spec says
-    that they are restated directly.
+    While a rollout gives a share of entities to another version, that is read with it, and pinned as well. Nights
+    that readers see, and that would be scored otherwise now, are staged in a changeset, unless the spec says that they
+    are restated directly.
     """
     with timed_step(workspace, pipeline.name, "score", nights, run_id) as log:
-        champion = require_champion(workspace, pipeline.name)
+        crew = read_crew(workspace, pipeline)
         features = workspace.lake.require(features_dataset(pipeline.name), nights)
         dataset = predictions_dataset(pipeline.name)
         standing = workspace.lake.current(dataset, min(nights), max(nights))
-        recipes = {version.score_date: recipe_of(pipeline, champion, version) for version in features}
+        recipes = {version.score_date: recipe_of(pipeline, crew.champion, version, crew.share) for version in features}
         stale = [one for one in features if not _is_current(standing, one.score_date, recipes[one.score_date])]
         seen = nights_under_review(workspace, pipeline, [one.score_date for one in stale])
         stale = [one for one in stale if one.score_date not in seen]
-        capsule = open_capsule(workspace, champion) if stale else None
+        arms = open_arms(workspace, crew) if stale else None
         origin = store_origin(workspace, pipeline) if stale else None
         for one in features:
             night = one.score_date
-            if capsule is None or origin is None or one not in stale:
+            if arms is None or origin is None or one not in stale:
                 log.outcomes.append(NightOutcome(dataset, night, "reused", standing[night].rows))
                 continue
             path = workspace.lake.store.verified_path(one.md5)
-            scored = predict_night(pipeline, capsule, champion.version, path, workspace.settings.threads)
-            made = _commit(workspace, pipeline, champion, one, scored, recipes[night], standing, origin, run_id)
-            log.outcomes.append(made)
-        stage_restatement(workspace, pipeline, champion, seen, run_id)
+            scored = predict_night(pipeline, arms, path, workspace.settings.threads)
+            log.outcomes.append(
+                _commit(workspace, pipeline, crew, one, scored, recipes[night], standing, origin, run_id)
+            )
+        stage_restatement(workspace, pipeline, crew, seen, run_id)
     return log.outcomes
 
 
@@ -63,18 +64,18 @@ def _is_current(standing: Standing, night: date, recipe: str) -> bool:
 
 
 def _commit(
-    workspace: Workspace, pipeline: Pipeline, champion: ModelVersion, features: PartitionVersion,
-    scored: pl.DataFrame, recipe: str, standing: Standing, origin: Origin, run_id: str,
+    workspace: Workspace, pipeline: Pipeline, crew: Crew, features: PartitionVersion, scored: pl.DataFrame,
+    recipe: str, standing: Standing, origin: Origin, run_id: str,
 ) -> NightOutcome:  # fmt: skip
     rules, night = prediction_rules(pipeline, features.rows), features.score_date
     content = workspace.lake.put(scored, rules.key)
     admission = admit(workspace, pipeline.name, rules, night, content, lambda: scored, run_id)
     committed: list[Candidate] = []
-    made_by: dict[str, object] = {"model": champion.name, "features_md5": features.md5, "fingerprint": recipe}
+    made_by: dict[str, object] = {"model": crew.champion.name, "features_md5": features.md5, "fingerprint": recipe}
     if admission.accepted is not None:
         made = candidate(rules.dataset, night, admission.accepted, admission.rows_out, recipe, standing, [features])
         receipt = make_receipt(
-            workspace, pipeline, champion, features, admission, recipe, rules_hash(rules), origin
+            workspace, pipeline, crew, features, admission, recipe, rules_hash(rules), origin
         )  # fmt: skip
         with workspace.engine.begin() as connection:
             now = workspace.clock.now()

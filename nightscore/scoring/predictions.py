@@ -13,34 +13,41 @@ from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.partitions import PartitionVersion
 from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.parquet import read_batches
-from nightscore.registry.capsule import Capsule
+from nightscore.scoring.arms import Arms, Share
 from nightscore.scoring.decide import decide
-from nightscore.scoring.predict import ROWS_PER_CHUNK, score_chunks
+from nightscore.scoring.explain import with_reasons
+from nightscore.scoring.predict import ROWS_PER_CHUNK, learnt, score_chunks
 from nightscore.spec.pipeline import Pipeline
 
 
-def recipe_of(pipeline: Pipeline, champion: ModelVersion, features: PartitionVersion) -> str:
-    """The fingerprint of the predictions that a version makes of a night's features."""
-    decision = pipeline.decision.model_dump(mode="json")
-    publish = pipeline.publish.model_dump(mode="json", exclude={"restate"})
+def recipe_of(
+    pipeline: Pipeline, champion: ModelVersion, features: PartitionVersion, share: Share | None = None
+) -> str:
+    """The fingerprint of the predictions that a version, and the share of another, make of a night's features."""
+    decision = pipeline.decision.model_dump(mode="json", exclude={"costs"})
+    unused = {"restate"} if pipeline.publish.reasons else {"restate", "reasons"}
+    publish = pipeline.publish.model_dump(mode="json", exclude=unused)
     capsule, version = champion.manifest_sha256, champion.version
+    divided = {"share": share.as_json()} if share else {}
     return fingerprint(
-        "predictions", features=features.md5, capsule=capsule, version=version, decision=decision, publish=publish
-    )
+        "predictions", features=features.md5, capsule=capsule, version=version, decision=decision, publish=publish,
+        **divided,
+    )  # fmt: skip
 
 
-def predict_night(pipeline: Pipeline, capsule: Capsule, version: int, features: Path, threads: int) -> pl.DataFrame:
+def predict_night(pipeline: Pipeline, arms: Arms, features: Path, threads: int) -> pl.DataFrame:
     """Keys, carried columns, score, probability, decision, its reason, rank, decile, model version and arm; by key.
 
-    `features` is a partition of one night; `threads` change no bit.
+    With `publish.reasons`, `reason_codes` come last. `features` is a partition of one night; `threads` change no bit.
     """
-    chunks = list(_scored_chunks(capsule, read_batches(features, ROWS_PER_CHUNK), _carried(pipeline), threads))
-    decided = decide(pl.concat(chunks), pipeline)
+    batches, carried = read_batches(features, ROWS_PER_CHUNK), _carried(pipeline)
+    scored = [part for batch in batches for part in _score_batch(arms, batch, carried, threads)]
+    decided = decide(pl.concat(scored), pipeline)
     published = ["score_date", *pipeline.entity.key, *pipeline.publish.columns]
-    return decided.select(
-        *published, "score", "probability", "decision", "decision_reason", "rank", "decile",
-        pl.lit(version, pl.Int64).alias("model_version"), pl.lit("champion").alias("arm"),
-    )  # fmt: skip
+    night = decided.select(
+        *published, "score", "probability", "decision", "decision_reason", "rank", "decile", "model_version", "arm"
+    )
+    return with_reasons(night, pipeline, arms, features, threads)
 
 
 def _carried(pipeline: Pipeline) -> list[str]:
@@ -48,16 +55,12 @@ def _carried(pipeline: Pipeline) -> list[str]:
     needed = set(pipeline.publish.columns)
     for rule in pipeline.decision.business_rules:
         needed |= set(pl.sql_expr(rule.when).meta.root_names())
-    beside = {"score_date", *pipeline.entity.key, "score"}
+    beside = {"score_date", *pipeline.entity.key, "score", "probability"}
     return [name for name in pipeline.feature_names if name in needed - beside]
 
 
-def _scored_chunks(
-    capsule: Capsule, batches: Iterator[pl.DataFrame], carried: Sequence[str], threads: int
-) -> Iterator[pl.DataFrame]:
-    known = {*capsule.key, capsule.label, *capsule.encoding.names}
-    for batch in batches:
-        # A version goes on scoring when the spec has got features that it never learnt.
-        learnt = batch.select(name for name in batch.columns if name in known)
-        for scored in score_chunks(capsule, [learnt], threads=threads):
-            yield scored.with_columns(batch.select(carried)) if carried else scored
+def _score_batch(arms: Arms, batch: pl.DataFrame, carried: Sequence[str], threads: int) -> Iterator[pl.DataFrame]:
+    for arm, version, capsule, rows in arms.divide(batch):
+        made = (pl.lit(version, pl.Int64).alias("model_version"), pl.lit(arm).alias("arm"))
+        for scored in score_chunks(capsule, [learnt(capsule, rows)], threads=threads):
+            yield scored.with_columns(*rows.select(carried), *made)

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.partitions import PartitionVersion, versions_by_id
 from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import Admission
 from nightscore.registry.provenance import Provenance, find_provenance
+from nightscore.scoring.crew import Crew
 from nightscore.spec.pipeline import Pipeline
 
 FEATURES_FILE, PREDICTIONS_FILE = "features.parquet", "predictions.parquet"
@@ -36,12 +36,13 @@ def store_origin(workspace: Workspace, pipeline: Pipeline) -> Origin:
 
 
 def make_receipt(
-    workspace: Workspace, pipeline: Pipeline, champion: ModelVersion, features: PartitionVersion,
+    workspace: Workspace, pipeline: Pipeline, crew: Crew, features: PartitionVersion,
     admission: Admission, recipe: str, hash_of_rules: str, origin: Origin,
 ) -> dict[str, Any]:  # fmt: skip
     """The receipt's row, but for the predictions' id and who recorded it when; the snapshot is stored."""
     accepted, report = admission.accepted, admission.verdict.report
     assert accepted is not None
+    champion, share = crew.champion, {"share": crew.share.as_json()} if crew.share else {}
     body = {
         "features": {"version_id": features.version_id, "md5": features.md5, "content": features.content_sha256,
                      "rows": features.rows},
@@ -51,7 +52,7 @@ def make_receipt(
         "code_sha256": code_hash(), "rules_sha256": hash_of_rules, "provenance": origin.provenance.facts,
         "environment": origin.provenance.environment,
         "rows": {"in": features.rows, "out": report["rows_out"], "quarantined": report["rows_quarantined"]},
-        "predictions_md5": accepted.md5, "predictions_content": accepted.content_sha256,
+        "predictions_md5": accepted.md5, "predictions_content": accepted.content_sha256, **share,
     }  # fmt: skip
     return {
         "pipeline": pipeline.name, "score_date": features.score_date, "model_version": champion.version,

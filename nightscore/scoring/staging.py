@@ -18,8 +18,11 @@ from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import account_of, admit
 from nightscore.quality.rules import prediction_rules, rules_hash
+from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import Capsule
-from nightscore.registry.versions import CHAMPION, open_capsule, require_version
+from nightscore.registry.versions import open_capsule, require_version
+from nightscore.scoring.arms import Arms
+from nightscore.scoring.crew import Crew, crew_of_version
 from nightscore.scoring.predictions import predict_night, recipe_of
 from nightscore.scoring.receipts import Origin, make_receipt, store_origin
 from nightscore.spec.datasets import features_dataset, predictions_dataset
@@ -50,14 +53,17 @@ def nights_under_review(workspace: Workspace, pipeline: Pipeline, nights: Sequen
 
 
 def stage_restatement(
-    workspace: Workspace, pipeline: Pipeline, champion: ModelVersion, nights: Sequence[date], run_id: str
+    workspace: Workspace, pipeline: Pipeline, crew: Crew, nights: Sequence[date], run_id: str
 ) -> None:
-    """Score `nights`, which readers see, into a changeset of this run; what is staged already is not staged again."""
+    """Score `nights`, which readers see, into a changeset of this run; what is staged already is not staged again.
+
+    A restatement is scored by the champion alone, also while a rollout runs.
+    """
     features = {one.score_date: one for one in workspace.lake.require(features_dataset(pipeline.name), nights)}
     with workspace.engine.connect() as connection:
         waiting = [
             night for night in sorted(nights)
-            if not is_staged(connection, pipeline.name, night, recipe_of(pipeline, champion, features[night]))
+            if not is_staged(connection, pipeline.name, night, recipe_of(pipeline, crew.champion, features[night]))
         ]  # fmt: skip
     if not waiting:
         return
@@ -68,7 +74,7 @@ def stage_restatement(
     }  # fmt: skip
     with workspace.engine.begin() as connection:
         bases = current_pointers(connection, pipeline.name, waiting)
-        opened = insert_changeset(connection, values, dict.fromkeys(waiting, champion.version), dict(bases))
+        opened = insert_changeset(connection, values, dict.fromkeys(waiting, crew.champion.version), dict(bases))
     stage_predictions(workspace, pipeline, opened.changeset_id, waiting, run_id)
 
 
@@ -104,7 +110,7 @@ def _stage(
     version, capsule = models.get(item.model_version)
     recipe = recipe_of(pipeline, version, features)
     path, threads = workspace.lake.store.verified_path(features.md5), workspace.settings.threads
-    scored = predict_night(pipeline, capsule, version.version, path, threads)
+    scored = predict_night(pipeline, Arms(version.version, capsule), path, threads)
     content = workspace.lake.put(scored, rules.key)
     admission = admit(workspace, pipeline.name, rules, night, content, lambda: scored, run_id)
     record_accounts(workspace, [account_of(admission)], run_id)
@@ -116,7 +122,9 @@ def _stage(
             update_item(connection, item.changeset_id, night, values | blocked)
         return 0
     made = candidate(rules.dataset, night, admission.accepted, admission.rows_out, recipe, standing, [features])
-    receipt = make_receipt(workspace, pipeline, version, features, admission, recipe, rules_hash(rules), origin)
+    receipt = make_receipt(
+        workspace, pipeline, crew_of_version(version), features, admission, recipe, rules_hash(rules), origin
+    )
     with workspace.engine.begin() as connection:
         ids = {"predictions_id": stage_partition(connection, made, run_id, now)}
         recorded = receipt | ids | {"run_id": run_id, "made_at": now}

@@ -37,3 +37,8 @@ def training_set_dataset(pipeline: str) -> str:
 def predictions_dataset(pipeline: str) -> str:
     """Scores, decisions and ranks of a night."""
     return f"{pipeline}.predictions"
+
+
+def shadow_dataset(pipeline: str) -> str:
+    """The scores of a night by the version of a rollout, which no reader sees."""
+    return f"{pipeline}.shadow"

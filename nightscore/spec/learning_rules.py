@@ -95,6 +95,8 @@ def _reasons(spec: Pipeline) -> Iterator[Finding]:
     reasons = spec.publish.reasons
     if reasons and (reasons.k is None) == (reasons.rows == "top_k"):
         yield ("publish", "reasons", "k"), str(reasons.k), "a number of rows with rows: top_k, and only then"
+    if reasons and any(column.name == "reason_codes" for column in spec.features.columns):
+        yield ("publish", "reasons"), "a feature named reason_codes", "another name; the reasons are published as it"
 
 
 _CHECKS: tuple[tuple[Callable[[Pipeline], Iterator[Finding]], frozenset[str]], ...] = (
@@ -103,6 +105,6 @@ _CHECKS: tuple[tuple[Callable[[Pipeline], Iterator[Finding]], frozenset[str]], .
     (_rollout, frozenset({"rollout", "entity"})),
     (_fairness, frozenset({"promotion", "features", "task"})),
     (_evidence, frozenset({"promotion", "decision", "task"})),
-    (_reasons, frozenset({"publish"})),
+    (_reasons, frozenset({"publish", "features"})),
 )
 """Each rule, with the sections it needs."""

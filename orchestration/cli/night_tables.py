@@ -49,7 +49,7 @@ def print_model(version: ModelVersion) -> None:
     held_out = version.metrics["held_out"]
     algorithms = version.metrics["algorithms"]
     wanted = ("roc_auc", "log_loss", "brier", "average_precision", "rmse", "mae", "r2")
-    metrics = [name for name in wanted if name in next(iter(algorithms.values()))["overall"]]
+    metrics = [name for name in wanted if name in next(iter(algorithms.values()), {"overall": {}})["overall"]]
     names = sorted(algorithms, key=lambda name: (name != version.metrics["algorithm"], name))
     rows = [(name, *(algorithms[name]["overall"].get(metric) for metric in metrics)) for name in names]
     title = (

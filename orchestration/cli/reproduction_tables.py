@@ -44,6 +44,8 @@ def _facts(made: Reproduction) -> Iterator[tuple[str, str]]:
     if made.kind == "model":
         yield "capsule", f"manifest {report['manifest_sha256'][:16]}"
         yield "function", report["function_sha256"][:16]
+        if "members" in report:
+            yield "members", f"as they are; each on its own: {', '.join(report['members'].values())}"
     else:
         yield "publication", f"{report['publication_id']}, receipt {report['receipt_id']}"
         yield "predictions", f"content {report['results']['predictions_content'][:16]}, {report['published_rows']} rows"

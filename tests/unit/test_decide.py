@@ -20,6 +20,7 @@ NIGHT = pl.DataFrame({
     "flight": [1, 9, 2, 3, 4],
     "hour": [6, 23, None, 23, 12],
     "score": [0.2, 0.5, 0.5, 0.3, 0.9],
+    "probability": [0.2, 0.5, 0.5, 0.3, 0.9],
 })  # fmt: skip
 
 
@@ -65,7 +66,10 @@ def test_a_condition_that_is_null_does_not_hold() -> None:
 
 def test_deciles_hold_equal_shares() -> None:
     frame = pl.DataFrame({"flight": range(200)}).with_columns(
-        score_date=date(2013, 4, 1), carrier=pl.lit("AA"), score=pl.col("flight") / 200
+        score_date=date(2013, 4, 1),
+        carrier=pl.lit("AA"),
+        score=pl.col("flight") / 200,
+        probability=pl.lit(None, pl.Float64),
     )
     decided = decide(frame, rules(THRESHOLD))
     assert decided["decile"].value_counts().sort("decile").rows() == [(at, 20) for at in range(1, 11)]
@@ -82,7 +86,8 @@ def test_each_score_date_is_ranked_by_itself() -> None:
 @pytest.mark.parametrize("missing", [None, float("nan")])
 @pytest.mark.parametrize("rule", [THRESHOLD, {"type": "top_k", "k": 5}])
 def test_a_missing_score_comes_last_and_is_never_chosen(missing: float | None, rule: dict[str, Any]) -> None:
-    frame = NIGHT.with_columns(score=pl.when(pl.col("carrier") == "DL").then(missing).otherwise("score"))
+    score = pl.when(pl.col("carrier") == "DL").then(missing).otherwise("score")
+    frame = NIGHT.with_columns(score=score, probability=score)
     decided = decide(frame, rules(rule)).filter(carrier="DL")
     assert decided.select("decision", "rank").rows() == [(False, 5)]
 
@@ -91,16 +96,30 @@ def test_an_empty_night_keeps_its_columns() -> None:
     assert decide(NIGHT.clear(), rules(THRESHOLD, LATE)).schema == decide(NIGHT, rules(THRESHOLD, LATE)).schema
 
 
-def test_a_regression_has_no_probability() -> None:
-    decided = decide(NIGHT, rules(THRESHOLD, task="regression"))
-    assert (decided["probability"].dtype, decided["probability"].null_count()) == (pl.Float64, 5)
+CALIBRATED = NIGHT.with_columns(probability=pl.Series([0.1, 0.6, 0.4, 0.4, 0.7]))
+
+
+def test_a_threshold_is_compared_with_the_calibrated_probability() -> None:
+    decided = decide(CALIBRATED, rules(THRESHOLD)).select("carrier", "flight", "decision")
+    assert decided.filter("decision").drop("decision").rows() == [("AA", 9), ("DL", 4)]
+
+
+def test_equal_probabilities_are_ranked_by_score() -> None:
+    """As an isotonic calibration makes them; two versions of a rollout are ranked by what both mean alike."""
+    ranked = decide(CALIBRATED, rules(THRESHOLD)).sort("rank").select("carrier", "flight")
+    assert ranked.rows() == [("DL", 4), ("AA", 9), ("AA", 2), ("B6", 3), ("UA", 1)]
+
+
+def test_without_a_probability_the_score_decides() -> None:
+    regression = decide(NIGHT.with_columns(probability=pl.lit(None, pl.Float64)), rules(THRESHOLD, task="regression"))
+    assert regression.drop("probability").equals(decide(NIGHT, rules(THRESHOLD)).drop("probability"))
 
 
 def test_every_rule_that_cannot_work_is_named() -> None:
     whens = ["hours > 3", "hour >", "hour + 1", "carrier > hour"]
     broken = [{"name": f"rule_{at}", "when": when, "decision": True} for at, when in enumerate(whens)]
     with pytest.raises(SpecError) as failure:
-        check_rules(rules(THRESHOLD, *broken), NIGHT.drop("score").schema)
+        check_rules(rules(THRESHOLD, *broken), NIGHT.drop("score", "probability").schema)
     starts = ["rule_0 (hours > 3) names hours", "rule_1 (hour >) is not valid", "rule_2 (hour + 1) gives Int64",
               "rule_3 (carrier > hour) is not valid"]  # fmt: skip
     assert [reason.startswith(f"business rule {start}") for reason, start in

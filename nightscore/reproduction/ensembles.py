@@ -1,0 +1,38 @@
+"""Reproduce an ensemble: it is put together again from its members' capsules, which its snapshot pins.
+
+Nothing was fitted, so nothing is: whether a member comes out the same again is asked of each member on its own, by
+`nightscore reproduce pipeline@K`. Added here: what ensembles need beside other versions. Not here: the child's work
+(`recompute.py`).
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nightscore.catalog.models import ModelVersion
+from nightscore.registry.capsule import HELD_OUT_FILE
+from nightscore.registry.manifest import read_manifest
+from nightscore.reproduction.compare import Comparison, Difference, compare_models
+
+
+def plan_ensemble(capsule: Path) -> dict[str, Any]:
+    """What the child must know beside the inputs: the members of the verified `capsule`, by manifest and weight."""
+    context = json.loads((capsule / "context.json").read_text(encoding="utf-8"))
+    return {"kind": "ensemble", "members": context["members"]}
+
+
+def compare_ensembles(original: Path, again: Path, report: dict[str, Any]) -> Comparison:
+    """As for any version, and the held-out rows too: they were computed, not drawn."""
+    found = compare_models(original, again, report)
+    then, now = (read_manifest(folder).files.get(HELD_OUT_FILE) for folder in (original, again))
+    if then == now:
+        return found
+    difference = Difference("numerics", f"{HELD_OUT_FILE} has other bytes")
+    return replace(found, level="equivalent" if found.level else None, differences=(*found.differences, difference))
+
+
+def members_apart(version: ModelVersion, plan: dict[str, Any]) -> dict[str, Any]:
+    """For the report: what was taken as given, and the command that reproduces each member on its own."""
+    names = [f"{version.pipeline}@{member['version']}" for member in plan["members"]]
+    return {"members": {name: f"nightscore reproduce {name}" for name in names}}

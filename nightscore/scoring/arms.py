@@ -1,0 +1,74 @@
+"""Which version scores which row: the champion all of them, or a share of entities by the other version of a rollout.
+
+An entity stays in its arm for as long as the salt does: the arm is a hash of both, and of nothing else.
+Added here: a way to divide rows. Not here: when the share grows (`nightscore/registry/rollout.py`).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import polars as pl
+
+from nightscore.registry.aliases import CHAMPION
+from nightscore.registry.capsule import Capsule
+
+SEPARATOR = "\x1f"
+BUCKETS = 10_000
+
+
+@dataclass(frozen=True)
+class Share:
+    """`percent` of entities are scored by `version`, and say `arm`."""
+
+    arm: str
+    version: int
+    manifest_sha256: str
+    percent: float
+    salt: str
+    entity: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """What a receipt keeps."""
+        return asdict(self) | {"entity": list(self.entity)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """The inverse of `as_json`."""
+        return cls(**{**stored, "entity": tuple(stored["entity"])})
+
+    def takes(self, rows: pl.DataFrame) -> pl.Series:
+        """Which rows of a frame with the entity's columns are in this share (Boolean); a hash is taken once an entity.
+
+        The first 8 bytes, big-endian, of SHA-256(salt, unit separator, values joined by it), modulo 10,000.
+        """
+        entities = rows.select(pl.concat_str(self.entity, separator=SEPARATOR, ignore_nulls=True)).to_series()
+        taken = {one: bucket_of(self.salt, one) < self.percent * BUCKETS / 100 for one in entities.unique()}
+        return entities.replace_strict(taken, return_dtype=pl.Boolean)
+
+
+def bucket_of(salt: str, entity: str) -> int:
+    """The bucket, 0 to 9,999, of an entity."""
+    digest = hashlib.sha256(f"{salt}{SEPARATOR}{entity}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % BUCKETS
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The opened versions of a night: the champion, and the one of a rollout with its share."""
+
+    version: int
+    capsule: Capsule
+    share: Share | None = None
+    challenger: Capsule | None = None
+
+    def divide(self, rows: pl.DataFrame) -> list[tuple[str, int, Capsule, pl.DataFrame]]:
+        """(arm, version, capsule, its rows) for each arm; without a rollout the champion has all of them."""
+        if self.share is None or self.challenger is None:
+            return [(CHAMPION, self.version, self.capsule, rows)]
+        taken = self.share.takes(rows)
+        return [
+            (CHAMPION, self.version, self.capsule, rows.filter(~taken)),
+            (self.share.arm, self.share.version, self.challenger, rows.filter(taken)),
+        ]
