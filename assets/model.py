@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
 from assets.naming import key_of
 from assets.reproductions import offer_versions
+from nightscore.catalog.models import ModelVersion
 from nightscore.spec.pipeline import Pipeline
 from orchestration.failures import mapped_failures
 from orchestration.resources import Engine
@@ -39,9 +41,22 @@ def build_model(pipeline: Pipeline) -> dg.AssetsDefinition:
                 store_wheels(workspace, trained.version)
         offer_versions(context.instance, workspace, pipeline)
         yield dg.MaterializeResult(asset_key=training_set, metadata=trained.training_set_facts)
-        yield dg.MaterializeResult(asset_key=model, metadata=trained.model_facts)
+        yield dg.MaterializeResult(asset_key=model, metadata=trained.model_facts | _charts(pipeline, trained.version))
 
     return model_assets
+
+
+def _charts(pipeline: Pipeline, version: ModelVersion) -> dict[str, dg.MetadataValue[Any]]:
+    """Learning curve, importance and reliability, those that the version has."""
+    from nightscore.reports.charts import as_markdown_image, calibration_chart, importance_chart, learning_curve_chart
+
+    metrics, titles = version.metrics, {one.name: one.title for one in pipeline.features.columns}
+    drawn = {
+        "learning curve": learning_curve_chart(metrics.get("curve")),
+        "importance": importance_chart(metrics.get("importance", {}), titles),
+        "reliability": calibration_chart(metrics.get("reliability")),
+    }
+    return {f"chart/{name}": dg.MetadataValue.md(as_markdown_image(svg, name)) for name, svg in drawn.items() if svg}
 
 
 def _specs(pipeline: Pipeline) -> list[dg.AssetSpec]:

@@ -13,14 +13,19 @@ from assets.clean import build_clean
 from assets.features import build_features
 from assets.model import build_model
 from assets.predictions import build_predictions
+from assets.promotion import build_model_decisions, build_promotion
 from assets.published import build_published
 from assets.reproductions import build_drill, build_reproduction
 from assets.restatements import build_restatements
+from assets.rollouts import build_rollouts
 from assets.sources import build_source
+from assets.tuning import build_tuning
+from jobs.attempts import build_attempt_job, build_model_decision_job
 from jobs.decisions import build_decision_job
 from jobs.drill import build_drill_job
 from jobs.nightly import build_backfill_job, build_history_job, build_nightly_job
 from jobs.training import build_training_job
+from jobs.tuning import build_tuning_job
 from nightscore.spec.pipeline import Pipeline
 from orchestration.resources import Engine
 from sensors.run_failures import unexplained_failures
@@ -51,13 +56,27 @@ def _build_pipeline(pipeline: Pipeline) -> dg.Definitions:
     outputs = [build_predictions(pipeline), build_published(pipeline)]
     reproduction, drill = build_reproduction(pipeline), build_drill(pipeline)
     changesets, restatements = build_changesets(pipeline), build_restatements(pipeline)
-    night = [*inputs, features, *outputs, restatements]
+    promotion, model_decisions = build_promotion(pipeline), build_model_decisions(pipeline)
+    night = [*inputs, features, *outputs, restatements, build_rollouts(pipeline)]
     return dg.Definitions.merge(
-        dg.Definitions(assets=[*night, model, changesets, reproduction], asset_checks=[drill]),
+        dg.Definitions(
+            assets=[*night, model, promotion, model_decisions, changesets, reproduction], asset_checks=[drill]
+        ),
         build_nightly_job(pipeline, night),
         build_history_job(pipeline, [*inputs, features]),
         build_training_job(pipeline, model),
         build_backfill_job(pipeline, outputs),
         build_decision_job(pipeline, changesets),
+        build_attempt_job(pipeline, model, promotion),
+        build_model_decision_job(pipeline, model_decisions),
         build_drill_job(pipeline, drill),
+        *_build_tuning(pipeline),
     )
+
+
+def _build_tuning(pipeline: Pipeline) -> list[dg.Definitions]:
+    """Nothing for a spec that declares no search."""
+    if pipeline.training.tuning is None:
+        return []
+    tuning = build_tuning(pipeline)
+    return [dg.Definitions(assets=[tuning]), build_tuning_job(pipeline, tuning)]

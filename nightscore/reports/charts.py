@@ -68,9 +68,9 @@ def calibration_chart(reliability: Sequence[Mapping[str, Any]] | None) -> str:
     import altair as alt
 
     points = [
-        {"promised": one["mean_probability"], "observed": observed_share(one)}
+        {"promised": one["mean_probability"], "observed": one.get("share")}
         for one in reliability or ()
-        if _is_finite(one.get("mean_probability")) and _is_finite(observed_share(one))
+        if _is_finite(one.get("mean_probability")) and _is_finite(one.get("share"))
     ]
     if not points:
         return ""
@@ -137,12 +137,6 @@ def ranked_shares(importance: Mapping[str, float]) -> list[tuple[str, float]]:
     total = sum(importance.values())
     ranked = sorted(importance.items(), key=lambda pair: (-pair[1], pair[0]))
     return [(name, gain / total) for name, gain in ranked if gain > 0]
-
-
-def observed_share(one: Mapping[str, Any]) -> float | None:
-    """Of a bin of `reliability`: the share of its rows whose label is 1."""
-    found = one.get("observed", one.get("share"))
-    return None if found is None else float(found)
 
 
 def _saved(one: Mapping[str, Any]) -> float | None:

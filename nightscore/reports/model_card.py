@@ -13,7 +13,6 @@ from nightscore.reports.charts import (
     calibration_chart,
     importance_chart,
     learning_curve_chart,
-    observed_share,
     paired_chart,
     ranked_shares,
     segments_chart,
@@ -205,7 +204,7 @@ def _calibration(facts: CardFacts) -> Iterator[Block]:
     if not bins:
         yield f"How often it comes true is {NOT_MEASURED} by probability."
         return
-    lines = [(f"{one['rows']:,}", percent(one["mean_probability"]), percent(observed_share(one))) for one in bins]
+    lines = [(f"{one['rows']:,}", percent(one["mean_probability"]), percent(one.get("share"))) for one in bins]
     yield Table(("rows", "mean probability", "came true"), lines)
     yield Chart(lambda: calibration_chart(bins))
 

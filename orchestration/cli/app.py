@@ -11,25 +11,32 @@ from pydantic import ValidationError
 
 from nightscore.errors import NightscoreError, SettingsError
 from orchestration.cli import (
+    attempts,
     backfills,
+    cards,
     changes,
+    ci,
     data,
     database,
     decisions,
     doctor,
     drills,
+    ensembles,
+    experiments,
     models,
     nights,
     reproduction,
     rollbacks,
+    rollouts,
     specs,
+    tune,
     up,
 )
 
 EPILOG = (
     "Exit codes: 0 done; 1 unexpected error; 2 repair something first (spec, data, settings); "
     "3 a gate held a night back; 4 try again later (lost connection, lock, disk); 5 made again, but not equal; "
-    "6 cannot be made again."
+    "6 cannot be made again; 7 a version is worse, or held back; 8 there is not enough evidence about a version."
 )
 
 app = typer.Typer(
@@ -38,6 +45,9 @@ app = typer.Typer(
 )  # fmt: skip
 app.command("run")(nights.run)
 app.command("train")(nights.train)
+app.command("attempt")(attempts.attempt)
+app.command("tune")(tune.tune)
+app.command("ci")(ci.ci)
 app.command("status")(nights.status)
 app.command("backfill")(backfills.backfill)
 app.command("reproduce")(reproduction.reproduce)
@@ -50,7 +60,11 @@ app.command("validate")(specs.validate)
 app.command("schema")(specs.schema)
 app.command("doctor")(doctor.doctor)
 app.command("up")(up.up)
+models.app.command("card")(cards.card)
+models.app.command("ensemble")(ensembles.ensemble)
 app.add_typer(models.app, name="models")
+app.add_typer(experiments.app, name="experiments")
+app.add_typer(rollouts.app, name="rollout")
 app.add_typer(changes.app, name="changes")
 app.add_typer(database.app, name="db")
 app.add_typer(data.app, name="data")

@@ -63,7 +63,7 @@ def test_one_night_is_recorded_with_its_rows_and_its_checks(session: Session) ->
     expected = {(asset, "2024-03-09"): CUSTOMERS for asset in ASSETS}
     assert rows_by_partition(session, launched.run_id) == expected
     judged = checks(session, launched.run_id)
-    assert {asset: passed for asset, (passed, _) in judged.items()} == dict.fromkeys(GATED_ASSETS, True)
+    assert {asset: passed for asset, (passed, _) in judged.items()} == dict.fromkeys((*GATED_ASSETS, "rollouts"), True)
     shown = judged["predictions"][1]
     assert {name: shown[name] for name in ("nights", "judged_now", "gated", "rows_quarantined")} == {
         "nights": 1, "judged_now": 1, "gated": 0, "rows_quarantined": 0,
@@ -89,6 +89,7 @@ def test_a_rerun_reuses_everything_and_moves_nothing(session: Session) -> None:
     again = run(session, FIRST_NIGHT)
     found = {key[0]: metadata for key, metadata in materialisations(session, again.run_id).items()}
     assert found.pop("restatements")["verdict"] == "unaffected"
+    assert found.pop("rollouts")["action"] == "none"
     assert {asset: metadata["result"] for asset, metadata in found.items()} == dict.fromkeys(ASSETS, "reused")
     assert rows_by_partition(session, again.run_id) == rows_by_partition(session, first.run_id)
     assert _publication(session, FIRST_NIGHT) == before

@@ -12,7 +12,6 @@ from nightscore.reports.charts import (
     calibration_chart,
     importance_chart,
     learning_curve_chart,
-    observed_share,
     paired_chart,
     ranked_shares,
     segments_chart,
@@ -20,7 +19,7 @@ from nightscore.reports.charts import (
 
 CURVE = {"metric": "log_loss", "iterations": [1, 2, 3], "fit": [0.6, 0.5, 0.4], "held_out": [0.61, 0.56, 0.55]}
 IMPORTANCE = {"hour": 30.0, "wind": 60.0, "gate": 0.0, "carrier": 10.0}
-RELIABILITY = [{"rows": 100, "mean_probability": at / 10, "observed": at / 11} for at in range(1, 8)]
+RELIABILITY = [{"rows": 100, "mean_probability": at / 10, "share": at / 11} for at in range(1, 8)]
 DATES = [
     {"score_date": f"2013-04-{day:02}", "rows": 900, "champion_loss": 0.5, "challenger_loss": 0.4 + day / 100}
     for day in range(1, 15)
@@ -84,15 +83,11 @@ def test_nothing_to_draw_is_no_chart(svg: str) -> None:
 
 def test_points_without_a_finite_value_are_left_out() -> None:
     broken: list[dict[str, Any]] = [
-        {"rows": 1, "mean_probability": None, "observed": 0.1},
-        {"rows": 1, "mean_probability": float("nan"), "observed": 0.1},
-        {"rows": 1, "mean_probability": 0.1, "observed": None},
+        {"rows": 1, "mean_probability": None, "share": 0.1},
+        {"rows": 1, "mean_probability": float("nan"), "share": 0.1},
+        {"rows": 1, "mean_probability": 0.1, "share": None},
     ]
     assert calibration_chart([*RELIABILITY, *broken]) == calibration_chart(RELIABILITY)
-
-
-def test_a_share_is_read_under_both_of_its_names() -> None:
-    assert [observed_share(one) for one in ({"observed": 0.2}, {"share": 0.3}, {})] == [0.2, 0.3, None]
 
 
 def test_features_are_ranked_by_share_and_called_by_their_titles() -> None:

@@ -73,8 +73,8 @@ METRICS: dict[str, Any] = {
         "after": {"log_loss": 0.4312, "calibration_error": 0.0123},
     },
     "reliability": [
-        {"rows": 600, "mean_probability": 0.11, "observed": 0.1},
-        {"rows": 600, "mean_probability": 0.52, "observed": 0.55},
+        {"rows": 600, "mean_probability": 0.11, "share": 0.1},
+        {"rows": 600, "mean_probability": 0.52, "share": 0.55},
     ],
     "fairness": {"age_group": [
         {"measure": "selection_rate_ratio", **interval(0.84), "worst": "65+", "best": "18-64", "levels": {}},
