@@ -3,7 +3,7 @@
 Added here: what the UI shows of a verdict or a decision. Not here: verdicts and decisions (`nightscore/registry`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets.naming import key_of
-from assets.rollouts import begin_rollout, newest_night
 from nightscore.catalog.decisions import list_decisions
 from nightscore.catalog.models import ModelVersion, alias_events, list_versions
-from nightscore.errors import AliasMissing, PromotionRefused
+from nightscore.errors import AliasMissing
 from nightscore.lake.workspace import Workspace
 from nightscore.spec.pipeline import Pipeline
 from orchestration.failures import Event, mapped_failures
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 SETTLED = "settled"
 """The action on a version that there is nothing to decide about: the first one, or one that was judged before."""
-DECISIONS = ("approve", "reject", "promote", "rollback")
 
 
 class PromotionConfig(dg.Config):
@@ -94,9 +92,14 @@ def build_model_decisions(pipeline: Pipeline) -> dg.AssetsDefinition:
     def model_decisions_asset(
         context: dg.AssetExecutionContext, config: ModelDecisionConfig, engine: Engine
     ) -> dg.MaterializeResult:
+        from nightscore.publishing.model_decisions import decide_model
+
         workspace, actor = engine.workspace(), context.run.tags.get(USER_TAG, "dagster")
         with mapped_failures(context, workspace, pipeline.name, []):
-            done = _decide(workspace, pipeline, config, actor, context.run.run_id)
+            done = decide_model(
+                workspace, pipeline, config.decision, config.version, actor, config.reason.strip(),
+                config.despite_gate, context.run.run_id,
+            )  # fmt: skip
         shown = {"decision": config.decision, "reason": config.reason, "done": done}
         return dg.MaterializeResult(
             asset_key=spec.key, metadata=shown | {"command": f"nightscore models history {pipeline.name}"}
@@ -155,6 +158,7 @@ def _propose(
     context: dg.AssetExecutionContext, workspace: Workspace, pipeline: Pipeline, asked: _Asked, reason: str
 ) -> "Proposal":
     from nightscore.registry.promotion import propose
+    from nightscore.registry.rollout import begin_rollout
 
     actor = context.run.tags.get(USER_TAG, "dagster")
 
@@ -168,56 +172,19 @@ def _facts(asked: _Asked, proposal: "Proposal | None") -> dict[str, Any]:
     """Verdict, action and reason, with the evidence by date, guardrail and segment, and its chart."""
     if proposal is None:
         return {"verdict": SETTLED, "action": SETTLED, "reason": asked.settled}
+    from nightscore.reports.verdict import render_chart, render_evidence
+
     verdict, told = proposal.verdict, proposal.verdict.evidence
     paired = told["paired"] or {}
     shown = {
         "champion": proposal.champion.name, "verdict": verdict.outcome, "action": proposal.action,
         "reason": proposal.reason, **{name: paired.get(name) for name in ("dates", "gain", "lower", "upper")},
-        "power": told["power"], "evidence": dg.MetadataValue.md(_markdown(told)),
+        "power": told["power"], "evidence": dg.MetadataValue.md(render_evidence(told)),
         "command": f"nightscore models show {asked.version.name}",
     }  # fmt: skip
-    chart = _chart(told["by_date"], paired)
+    chart = render_chart(told)
     present = {name: value for name, value in shown.items() if value is not None}
     return present | ({"chart": dg.MetadataValue.md(chart)} if chart else {})
-
-
-def _chart(by_date: Sequence[Mapping[str, Any]], paired: Mapping[str, Any]) -> str:
-    from nightscore.reports.charts import as_markdown_image, paired_chart
-
-    svg = paired_chart(by_date, paired.get("gain"), paired.get("lower"), paired.get("upper"))
-    return as_markdown_image(svg, "loss saved by date")
-
-
-def _markdown(told: Mapping[str, Any]) -> str:
-    dates = [[one[name] for name in ("score_date", "rows", "champion_loss", "challenger_loss")]
-             for one in told["by_date"]]  # fmt: skip
-    segments = [[one[name] for name in ("column", "level", "rows", "gain", "lower", "upper")]
-                for one in told["segments"]]  # fmt: skip
-    parts = [
-        _table(("score date", "rows", "loss of the champion", "loss of the challenger"), dates),
-        _table(("segment", "level", "rows", "gain", "lower", "upper"), segments) if segments else "",
-        *(f"- warning: {one}" for one in told["warnings"]),
-        *(f"- {name}: {_inline(figures)}" for name, figures in told["guardrails"].items() if figures),
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([_text(value) for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _inline(figures: Any) -> str:
-    """Single figures of a guardrail; its tables are in the ledger."""
-    if not isinstance(figures, Mapping):
-        return _text(figures)
-    return ", ".join(f"{name} {_text(value)}" for name, value in figures.items() if not isinstance(value, list | dict))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
 def _judged(key: dg.AssetKey, asked: _Asked, proposal: "Proposal | None") -> dg.AssetCheckResult:
@@ -227,42 +194,3 @@ def _judged(key: dg.AssetKey, asked: _Asked, proposal: "Proposal | None") -> dg.
         passed=proposal is None or proposal.verdict.promotable,
         metadata={"reasons": dg.MetadataValue.md("\n".join(f"- {one}" for one in reasons))},
     )  # fmt: skip
-
-
-def _decide(
-    workspace: Workspace, pipeline: Pipeline, config: ModelDecisionConfig, actor: str, run_id: str
-) -> str:  # fmt: skip
-    """Do what was decided, and say what was done; PromotionRefused names all that is wrong with the request."""
-    from nightscore.publishing.retreat import retreat
-    from nightscore.registry import promotion
-    from nightscore.registry.versions import require_version
-
-    _require_sense(config)
-    reason = config.reason.strip()
-    if config.decision == "rollback":
-        done = retreat(workspace, pipeline, actor, reason, run_id)
-        return f"{done.champion.name} is the champion again"
-    version = require_version(workspace, pipeline.name, config.version or 0)
-    if config.decision == "reject":
-        promotion.reject(workspace, pipeline, version, actor, reason)
-        return f"{version.name} is rejected"
-    if config.decision == "promote":
-        night = newest_night(workspace, pipeline)
-        promotion.promote(workspace, pipeline, version, actor, reason, config.despite_gate, as_of=night)
-        return f"{version.name} is the champion"
-
-    def start_rollout(opened: ModelVersion) -> None:
-        begin_rollout(workspace, pipeline, opened, actor, reason)
-
-    action = promotion.approve(workspace, pipeline, version, actor, reason, start_rollout)
-    return f"{version.name} is approved: {action}"
-
-
-def _require_sense(config: ModelDecisionConfig) -> None:
-    found = [] if config.decision in DECISIONS else [f"{config.decision!r} is none of {', '.join(DECISIONS)}"]
-    if config.version is None and config.decision != "rollback":
-        found.append("it names no version")
-    if not config.reason.strip():
-        found.append("it has no reason, which is kept in the history")
-    if found:
-        raise PromotionRefused("Reading the decision", found, "correct the request; nothing moved")

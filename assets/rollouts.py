@@ -4,17 +4,12 @@ Added here: what the UI shows of a rollout. Not here: what follows from what (`n
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.naming import daily_spec, key_of
-from nightscore.catalog.models import ModelVersion
-from nightscore.catalog.publications import latest_publication
-from nightscore.catalog.rollouts import running_rollout
 from nightscore.lake.outcomes import NightOutcome
-from nightscore.lake.workspace import Workspace
 from nightscore.spec.pipeline import Pipeline
 from orchestration.failures import Event, mapped_failures
 from orchestration.partitions import POLICY, nights_of
@@ -48,29 +43,6 @@ def build_rollouts(pipeline: Pipeline) -> dg.AssetsDefinition:
         yield _judged(spec.key, shadows)
 
     return rollouts_asset
-
-
-def begin_rollout(
-    workspace: Workspace, pipeline: Pipeline, version: ModelVersion, actor: str, reason: str, kind: str | None = None
-) -> None:
-    """Begin after the newest published night; nothing when a rollout of this version runs already.
-
-    PromotionRefused when another one runs.
-    """
-    from nightscore.registry.rollout import open_rollout
-
-    with workspace.engine.connect() as connection:
-        running = running_rollout(connection, pipeline.name)
-    if running is None or running.version != version.version:
-        night = newest_night(workspace, pipeline) or version.as_of
-        open_rollout(workspace, pipeline, version, night, actor, reason, kind)
-
-
-def newest_night(workspace: Workspace, pipeline: Pipeline) -> date | None:
-    """The newest night that readers see; None before the first."""
-    with workspace.engine.connect() as connection:
-        latest = latest_publication(connection, pipeline.name)
-    return None if latest is None else latest.score_date
 
 
 def _facts(review: "Review", shadows: Sequence[NightOutcome]) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from nightscore.monitoring.readouts import Readout, read_rollout, read_watch
 from nightscore.publishing.retreat import retreat
 from nightscore.registry.aliases import CHAMPION, PREVIOUS, require_alias
 from nightscore.registry.promotion import promote
-from nightscore.registry.rollout import days_to_wait, end_rollout, grow, next_percent
+from nightscore.registry.rollout import KIND, days_to_wait, end_rollout, grow, next_percent
 from nightscore.registry.versions import require_version
 from nightscore.spec.pipeline import Pipeline
 
-KIND, WATCH = "rollout", "watch"
+WATCH = "watch"
 ACTOR = "nightscore"
 GOOD = frozenset({"better", "not_worse"})
 Action = Literal["none", "waiting", "grown", "promoted", "taken_back", "asked", "watched"]
@@ -73,14 +73,15 @@ def _name(rollout: Rollout) -> str:
 def _take_back(workspace: Workspace, pipeline: Pipeline, rollout: Rollout, readout: Readout, night: date) -> Review:
     reason = f"{rollout.kind} of {_name(rollout)}: {readout.reason}"
     end_rollout(workspace, rollout, "rolled_back", night, ACTOR, reason, readout.evidence)
-    return _decide(workspace, pipeline, KIND, "taken_back", _name(rollout), reason, readout, night)
+    send_alert(workspace.settings, f"Nightscore: {_name(rollout)} taken back", reason)
+    return Review("taken_back", reason, _name(rollout), readout.evidence)
 
 
 def _grow(workspace: Workspace, pipeline: Pipeline, rollout: Rollout, readout: Readout, night: date) -> Review:
     percent = next_percent(pipeline, rollout)
     reason = f"from {rollout.percent:g} % to {percent:g} % of entities: {readout.reason}"
     grow(workspace, rollout, percent, night, ACTOR, reason, readout.evidence)
-    return _decide(workspace, pipeline, KIND, "grown", _name(rollout), reason, readout, night)
+    return Review("grown", reason, _name(rollout), readout.evidence)
 
 
 def _complete(workspace: Workspace, pipeline: Pipeline, rollout: Rollout, readout: Readout, night: date) -> Review:
@@ -91,7 +92,7 @@ def _complete(workspace: Workspace, pipeline: Pipeline, rollout: Rollout, readou
         command = f'nightscore models promote {version.name} --reason "…"'
         return _decide(workspace, pipeline, KIND, "asked", version.name, reason, readout, night, command)
     promote(workspace, pipeline, version, ACTOR, reason, despite_gate=True, by="gate", as_of=night)
-    return _decide(workspace, pipeline, KIND, "promoted", version.name, reason, readout, night)
+    return Review("promoted", reason, version.name, readout.evidence)
 
 
 def _undecided(workspace: Workspace, pipeline: Pipeline, rollout: Rollout, readout: Readout, night: date) -> Review:

@@ -1,4 +1,4 @@
-"""Steps of a rollout: opened, grown, ended; each moves the alias, the rollout's row and its history in one transaction.
+"""Steps of a rollout: opened, grown, ended; each is one transaction with its alias, its history and the ledger.
 
 A share grows 5 → 25 → 100 % (as the spec says), with at least a label horizon between steps, so that each step is
 judged by labels of the one before. Added here: a step. Not here: the evidence that a step follows from
@@ -6,12 +6,14 @@ judged by labels of the one before. Added here: a step. Not here: the evidence t
 """
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from nightscore.catalog.decisions import Decision, record_decision
 from nightscore.catalog.models import ModelVersion, holders_of, move_alias
+from nightscore.catalog.publications import latest_publication
 from nightscore.catalog.rollouts import (
     RUNNING,
     Rollout,
@@ -25,6 +27,23 @@ from nightscore.lake.workspace import Workspace
 from nightscore.registry.aliases import CANARY, CHAMPION, SHADOW, require_alias
 from nightscore.registry.versions import open_capsule, require_clean
 from nightscore.spec.pipeline import Pipeline
+
+KIND = "rollout"
+
+
+def newest_night(workspace: Workspace, pipeline: Pipeline) -> date | None:
+    """The newest night that readers see; None before the first."""
+    with workspace.engine.connect() as connection:
+        latest = latest_publication(connection, pipeline.name)
+    return None if latest is None else latest.score_date
+
+
+def begin_rollout(workspace: Workspace, pipeline: Pipeline, version: ModelVersion, actor: str, reason: str) -> None:
+    """The spec's rollout of `version`, after the newest published night; nothing when it runs already."""
+    with workspace.engine.connect() as connection:
+        running = running_rollout(connection, pipeline.name)
+    if running is None or running.version != version.version:
+        open_rollout(workspace, pipeline, version, newest_night(workspace, pipeline) or version.as_of, actor, reason)
 
 
 def alias_of(kind: str) -> str:
@@ -56,6 +75,7 @@ def open_rollout(
         opened = insert_rollout(connection, values)
         move_alias(connection, pipeline.name, alias_of(kind), version.version, actor, reason, workspace.clock.now())
         append_rollout_event(connection, opened, "opened", night, actor, reason, {}, workspace.clock.now())
+        _tell(connection, opened, "started", night, actor, reason, {}, workspace.clock.now())
     return opened
 
 
@@ -93,6 +113,7 @@ def grow(
         grown = running_rollout(connection, rollout.pipeline)
         assert grown is not None
         append_rollout_event(connection, grown, "advanced", night, actor, reason, evidence, workspace.clock.now())
+        _tell(connection, grown, "grown", night, actor, reason, evidence, workspace.clock.now())
     return grown
 
 
@@ -104,11 +125,12 @@ def end_rollout(
     with workspace.engine.begin() as connection:
         _require_same(connection, rollout)
         close_rollout(connection, rollout, status, night, actor, reason, evidence, workspace.clock.now())
+        _tell(connection, rollout, status, night, actor, reason, evidence, workspace.clock.now())
 
 
 def close_rollout(
     connection: sa.Connection, rollout: Rollout, status: str, night: date, actor: str, reason: str,
-    evidence: Mapping[str, Any], now: Any,
+    evidence: Mapping[str, Any], now: datetime,
 ) -> None:  # fmt: skip
     """The same inside a transaction of the caller's, such as one that moves the champion."""
     change_rollout(connection, rollout.rollout_id, status=status)
@@ -116,6 +138,15 @@ def close_rollout(
     if holders_of(connection, rollout.pipeline).get(alias) == rollout.version:
         move_alias(connection, rollout.pipeline, alias, None, actor, reason, now)
     append_rollout_event(connection, rollout, status, night, actor, reason, evidence, now)
+
+
+def _tell(
+    connection: sa.Connection, rollout: Rollout, verdict: str, night: date, actor: str, reason: str,
+    evidence: Mapping[str, Any], now: datetime,
+) -> None:  # fmt: skip
+    told = {**evidence, "as_of": str(night), "rollout": rollout.rollout_id, "percent": rollout.percent}
+    subject = f"{rollout.pipeline}@{rollout.version}"
+    record_decision(connection, Decision(rollout.pipeline, KIND, subject, verdict, reason, told, actor, now))
 
 
 def _require_same(connection: sa.Connection, rollout: Rollout) -> None:

@@ -203,8 +203,8 @@ def promote_model(
     ] = False,
 ) -> None:
     """Make a version champion of all rows from the next night on, without a rollout."""
-    from assets.rollouts import newest_night
     from nightscore.registry.promotion import promote
+    from nightscore.registry.rollout import newest_night
 
     wanted = require_reason(reason)
     workspace, pipeline, found = find_model(version)
@@ -280,7 +280,7 @@ def _rollout_starter(
     workspace: "Workspace", pipeline: "Pipeline", reason: str
 ) -> "Callable[[ModelVersion], None]":  # fmt: skip
     def start(version: "ModelVersion") -> None:
-        from assets.rollouts import begin_rollout
+        from nightscore.registry.rollout import begin_rollout
 
         begin_rollout(workspace, pipeline, version, actor(), reason)
 

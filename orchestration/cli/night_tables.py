@@ -10,6 +10,7 @@ from collections import defaultdict
 
 from nightscore.catalog.models import ModelVersion
 from nightscore.reports.night import NightReport
+from nightscore.training.worth import worth_line
 from orchestration.cli.output import print_table, stdout
 
 
@@ -57,6 +58,8 @@ def print_model(version: ModelVersion) -> None:
         f"rows; held out {held_out['first']} to {held_out['last']} ({held_out['rows']:,} rows)"
     )
     print_table(title, ("algorithm", *metrics), rows)
+    if version.metrics.get("worth"):
+        stdout().print(f"{worth_line(version.metrics)}\n")
 
 
 def _print_times(report: NightReport, seconds: float) -> None:

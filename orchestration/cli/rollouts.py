@@ -39,14 +39,12 @@ def start(
     reason: Reason = None,
 ) -> None:
     """From the next scored night on, a version scores in the shadow, or the first share of entities."""
-    from assets.rollouts import newest_night
-    from nightscore.registry.rollout import open_rollout
+    from nightscore.registry.rollout import newest_night, open_rollout
 
     wanted = require_reason(reason)
     workspace, pipeline, found = find_model(version)
     night = newest_night(workspace, pipeline) or found.as_of
     opened = open_rollout(workspace, pipeline, found, night, actor(), wanted, None if kind is None else kind.value)
-    _record(workspace, opened, "started", wanted, night)
     sys.stdout.write(f"Rollout {opened.rollout_id}: {found.name} as {_stage(opened)} from {opened.step_from} on.\n")
     sys.stdout.write(f"Look at it:   nightscore rollout status {pipeline.name}\n")
 
@@ -102,7 +100,6 @@ def advance(
         _finish(workspace, spec, rollout, readout, night, wanted)
         return
     grown = grow(workspace, rollout, percent, night, actor(), wanted, readout.evidence)
-    _record(workspace, rollout, "grown", wanted, night, readout.evidence)
     sys.stdout.write(f"Rollout {grown.rollout_id}: {_stage(grown)} from {grown.step_from} on.\n")
 
 
@@ -114,7 +111,6 @@ def stop(pipeline: PipelineName, reason: Reason = None) -> None:
     wanted = require_reason(reason)
     workspace, _, rollout, night = _running(pipeline, "Stopping")
     end_rollout(workspace, rollout, "stopped", night, actor(), wanted, {})
-    _record(workspace, rollout, "stopped", wanted, night)
     sys.stdout.write(f"Rollout {rollout.rollout_id} is stopped; the champion scores every row from now on.\n")
 
 
@@ -150,8 +146,8 @@ def _running(name: str, doing: str) -> "tuple[Workspace, Pipeline, Rollout, date
 
 
 def _newest_night(workspace: "Workspace", pipeline: "Pipeline") -> date:
-    from assets.rollouts import newest_night
     from nightscore.errors import PublicationMissing
+    from nightscore.registry.rollout import newest_night
 
     night = newest_night(workspace, pipeline)
     if night is None:
@@ -184,30 +180,15 @@ def _finish(
     sys.stdout.write(f'Take it back:   nightscore models rollback {pipeline.name} --reason "…"\n')
 
 
-def _record(
-    workspace: "Workspace", rollout: "Rollout", verdict: str, reason: str, night: date,
-    evidence: "dict[str, Any] | Any" = None,
-) -> None:  # fmt: skip
-    """A person's step is in the ledger beside those that were taken without one."""
-    from nightscore.catalog.decisions import Decision, record_decision
-
-    told = {**(evidence or {}), "as_of": str(night), "rollout": rollout.rollout_id, "by": "person"}
-    subject, now = f"{rollout.pipeline}@{rollout.version}", workspace.clock.now()
-    made = Decision(rollout.pipeline, "rollout", subject, verdict, reason, told, actor(), now)
-    with workspace.engine.begin() as connection:
-        record_decision(connection, made)
-
-
 def _stage(rollout: "Rollout") -> str:
     return "a shadow" if rollout.kind == Kind.SHADOW else f"{rollout.kind} of {rollout.percent:g} % of entities"
 
 
 def _look(workspace: "Workspace", pipeline: "Pipeline", rollout: "Rollout") -> dict[str, Any]:
     """A running rollout with its steps, days to wait, history and newest read-out."""
-    from assets.rollouts import newest_night
     from nightscore.catalog.rollouts import events_of_rollout
     from nightscore.monitoring.readouts import read_rollout
-    from nightscore.registry.rollout import days_to_wait
+    from nightscore.registry.rollout import days_to_wait, newest_night
 
     night = newest_night(workspace, pipeline)
     readout = None if night is None else read_rollout(workspace, pipeline, rollout, night)

@@ -200,7 +200,7 @@ def test_a_canary_that_is_credibly_worse_is_taken_back_when_its_labels_are_matur
     with workspace.engine.connect() as connection:
         assert running_rollout(connection, "visits") is None
         newest = list_decisions(connection, "visits", 1)[0]
-    assert (newest.kind, newest.subject, newest.verdict) == ("rollout", other.name, "taken_back")
+    assert (newest.kind, newest.subject, newest.verdict) == ("rollout", other.name, "rolled_back")
 
 
 def test_a_canary_grows_and_becomes_champion(shop: Versions) -> None:
