@@ -1,7 +1,7 @@
 """Rollouts with the real thing: arms on rows, receipts of both versions, steps, and bad versions taken back."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from nightscore.catalog.models import ModelVersion, holders_of
 from nightscore.catalog.postgres import Server
 from nightscore.catalog.publications import latest_publication
 from nightscore.catalog.rollouts import events_of_rollout, list_rollouts, running_rollout
-from nightscore.errors import AliasMissing, PromotionRefused
+from nightscore.errors import AliasMissing, CapsuleRejected, PromotionRefused
 from nightscore.lake.workspace import Workspace
 from nightscore.monitoring.rollouts import review_rollout
 from nightscore.publishing.retreat import retreat
@@ -272,3 +272,35 @@ def test_a_new_champion_that_is_credibly_worse_is_taken_back_by_itself(shop: Ver
     assert aliases(workspace) == {"champion": good.version}
     assert set(predictions(workspace, LATER)["model_version"]) == {good.version}
     assert review_rollout(workspace, direct, LATER, "review").action == "none"
+
+
+def swap_columns(text: bytes) -> bytes:
+    return text.replace(b"feature_names=age city", b"feature_names=city age")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text[:900] + bytes([text[900] ^ 1]) + text[901:],
+        lambda text: text.replace(b"leaf_value=", b"leaf_value=9", 1),
+        swap_columns,
+    ],
+    ids=["truncated", "a bit flipped", "a digit changed", "columns swapped"],
+)
+def test_a_damaged_model_file_is_named_and_nothing_is_published(
+    shop: Versions, damage: Callable[[bytes], bytes]
+) -> None:
+    workspace, pipeline, good, other = shop
+    for version in (good, other):
+        path = workspace.settings.home_path / "capsules" / version.manifest_sha256 / "model.txt"
+        damaged = damage(path.read_bytes())
+        assert damaged != path.read_bytes()
+        path.write_bytes(damaged)
+    prepare(workspace, pipeline, [NEXT], "nights")
+    with pytest.raises(CapsuleRejected, match=r"model\.txt has"):
+        finish(workspace, pipeline, [NEXT], "nights")
+    with pytest.raises(CapsuleRejected, match=r"model\.txt has"):
+        promote(workspace, pipeline, other, "test", "try", despite_gate=True)
+    assert rows_of(workspace, NEXT) == []
+    assert aliases(workspace) == {"champion": good.version}
