@@ -91,7 +91,9 @@ def _complete(workspace: Workspace, pipeline: Pipeline, rollout: Rollout, readou
     if pipeline.promotion.approve == "person":
         command = f'nightscore models promote {version.name} --reason "…"'
         return _decide(workspace, pipeline, KIND, "asked", version.name, reason, readout, night, command)
-    promote(workspace, pipeline, version, ACTOR, reason, despite_gate=True, by="gate", as_of=night)
+    promote(
+        workspace, pipeline, version, ACTOR, reason, despite_gate=True, by="gate", as_of=night, readout=readout.evidence
+    )
     return Review("promoted", reason, version.name, readout.evidence)
 
 

@@ -146,12 +146,14 @@ def propose(
 def promote(
     workspace: Workspace, pipeline: Pipeline, version: ModelVersion, actor: str, reason: str,
     despite_gate: bool = False, by: Literal["gate", "person"] = "person", as_of: date | None = None,
+    readout: Mapping[str, Any] | None = None,
 ) -> Promoted:  # fmt: skip
     """Make `version` champion now; the champion so far becomes `previous`.
 
     PromotionRefused, with every reason, for a version that was rejected, is of uncommitted sources where the spec asks
     for committed ones, or that the gate has not found good against today's champion, unless `despite_gate`, which the
     ledger then says. CapsuleRejected when the capsule does not open; no alias moves then. `by`: whose promotion counts.
+    `readout`: what a rollout has shown, for the ledger.
     """
     open_capsule(workspace, version)
     with _changing(workspace, pipeline, actor, reason) as change:
@@ -165,7 +167,8 @@ def promote(
             change.note(version, "approved")
         evidence = {
             "as_of": str(as_of) if as_of else _as_of(judged), "by": by, "champion": _name(pipeline, before),
-            "despite_gate": despite_gate, "gate_outcome": _outcome_of(judged), "command": _roll_back_command(pipeline),
+            "despite_gate": despite_gate, "gate_outcome": _outcome_of(judged), "readout": dict(readout or {}),
+            "command": _roll_back_command(pipeline),
         }  # fmt: skip
         change.record(version, "promoted", evidence)
     return Promoted(version, _name(pipeline, before), True, reason)

@@ -175,7 +175,16 @@ def _finish(
     from nightscore.registry.versions import require_version
 
     version = require_version(workspace, pipeline.name, rollout.version)
-    promote(workspace, pipeline, version, actor(), reason, despite_gate=readout.outcome in GOOD, as_of=night)
+    promote(
+        workspace,
+        pipeline,
+        version,
+        actor(),
+        reason,
+        despite_gate=readout.outcome in GOOD,
+        as_of=night,
+        readout=readout.evidence,
+    )
     sys.stdout.write(f"{version.name} is the champion of all rows: {readout.reason}\n")
     sys.stdout.write(f'Take it back:   nightscore models rollback {pipeline.name} --reason "…"\n')
 

@@ -129,7 +129,7 @@ def test_the_nightly_run_gives_the_better_canary_the_champions_place(shop: Sessi
     facts = shown(shop, launched.run_id, night(13))
     assert (facts["action"], facts["subject"]) == ("promoted", better.name)
     assert holders(shop) == {"champion": better.version, "previous": 1}
-    assert decided(shop)[0] == ("rollout", better.name, "promoted")
+    assert decided(shop)[0] == ("promotion", better.name, "promoted")
     status = call("rollout", "status", "visits")
     assert (status.returncode, "completed" in status.stdout) == (0, True)
 
