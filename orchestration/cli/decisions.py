@@ -1,6 +1,6 @@
-"""`nightscore decisions`: what was decided without a person, and what was asked, each with its evidence.
+"""`nightscore decisions`: the ledger of restatements, promotions, rollouts and takings back, each with its evidence.
 
-Added here: nothing but this command. Not here: deciding on a changeset (`changes.py`).
+Added here: nothing but this command. Not here: deciding on a changeset (`changes.py`) or a version (`models.py`).
 """
 
 import sys
@@ -18,7 +18,7 @@ def decisions(
     pipeline: Annotated[str | None, typer.Argument(help="One pipeline; all when absent.")] = None,
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """The newest hundred decisions, newest first: restatements that were made, ignored or asked for, and why."""
+    """The newest hundred decisions, newest first: what was done, asked for or left alone, by whom, and why."""
     from nightscore.catalog.decisions import list_decisions
     from nightscore.lake.workspace import open_workspace
     from nightscore.settings import Settings
@@ -38,7 +38,9 @@ def decisions(
 
 def _say(one: "Decision") -> None:
     """A few lines, not a row of a table: reasons are long, and commands are copied."""
-    lines = [f"{one.at:%Y-%m-%d %H:%M}  {one.pipeline}: {one.kind} of {one.subject}: {one.verdict}, by {one.actor}"]
+    night = f", as of {one.evidence['as_of']}" if one.evidence.get("as_of") else ""
+    verdict = one.verdict.replace("_", " ")
+    lines = [f"{one.at:%Y-%m-%d %H:%M}  {one.pipeline}: {one.kind} of {one.subject}: {verdict}{night}, by {one.actor}"]
     lines += [f"  why:  {one.reason}"]
     lines += [f"  next: {one.evidence['command']}"] if one.evidence.get("command") else []
     sys.stdout.write("\n".join(lines) + "\n")

@@ -59,7 +59,7 @@ def print_model(version: ModelVersion) -> None:
     )
     print_table(title, ("algorithm", *metrics), rows)
     if version.metrics.get("worth"):
-        stdout().print(f"{worth_line(version.metrics)}\n")
+        stdout().print(f"{worth_line(version.metrics)}\n", soft_wrap=True)
 
 
 def _print_times(report: NightReport, seconds: float) -> None:
