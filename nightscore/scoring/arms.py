@@ -45,7 +45,8 @@ class Share:
         """
         entities = rows.select(pl.concat_str(self.entity, separator=SEPARATOR, ignore_nulls=True)).to_series()
         taken = {one: bucket_of(self.salt, one) < self.percent * BUCKETS / 100 for one in entities.unique()}
-        return entities.replace_strict(taken, return_dtype=pl.Boolean)
+        # polars takes the type of an empty map from the keys, whatever it is told.
+        return entities.replace_strict(taken, return_dtype=pl.Boolean) if taken else pl.Series(dtype=pl.Boolean)
 
 
 def bucket_of(salt: str, entity: str) -> int:

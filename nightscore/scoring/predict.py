@@ -23,11 +23,12 @@ def score_chunks(
     neither that nor `threads` nor the order of rows changes a bit of a score. Raises FeatureBuildFailed.
     """
     for frame in frames:
-        for chunk in frame.iter_slices(rows_per_chunk):
+        # No rows make no slice, but the columns are still wanted.
+        for chunk in frame.iter_slices(rows_per_chunk) if frame.height else (frame,):
             scores = capsule.predict(chunk, threads)
-            binary = capsule.task == "binary"
-            probability = pl.Series(capsule.probability(scores)) if binary else pl.lit(None, pl.Float64)
-            yield chunk.select(*capsule.key, pl.Series(SCORE, scores), probability.alias(PROBABILITY))
+            calibrated = capsule.probability(scores) if capsule.task == "binary" else [None] * chunk.height
+            probability = pl.Series(PROBABILITY, calibrated, dtype=pl.Float64)
+            yield chunk.select(*capsule.key, pl.Series(SCORE, scores, dtype=pl.Float64), probability)
 
 
 def learnt(capsule: Capsule, frame: pl.DataFrame) -> pl.DataFrame:

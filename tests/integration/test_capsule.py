@@ -221,8 +221,11 @@ def test_chunks_threads_and_row_order_change_no_bit(loaded: dict[str, Capsule], 
     assert pl.concat(score_chunks(capsule, parts, 77)).sort(capsule.key).equals(whole)
 
 
-def test_a_night_without_rows_has_no_scores(loaded: dict[str, Capsule]) -> None:
-    assert list(score_chunks(loaded["linear"], [FLIGHTS.clear()])) == []
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_night_without_rows_has_no_scores(loaded: dict[str, Capsule], algorithm: str) -> None:
+    (scored,) = score_chunks(loaded[algorithm], [FLIGHTS.clear()])
+    assert scored.columns == ["score_date", "carrier", "flight", "score", "probability"]
+    assert scored.height == 0
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
