@@ -12,10 +12,6 @@ from psycopg import sql
 
 from nightscore.spec.pipeline import Pipeline
 
-SQL_TYPES = {
-    "integer": "bigint", "float": "double precision", "string": "text", "category": "text",
-    "boolean": "boolean", "date": "date", "timestamp": "timestamptz",
-}  # fmt: skip
 TYPES_OF_FRAME: dict[type[pl.DataType] | pl.DataType, str] = {
     pl.Int64: "bigint", pl.Int32: "bigint", pl.Float64: "double precision", pl.String: "text",
     pl.Boolean: "boolean", pl.Date: "date", pl.Datetime("us", "UTC"): "timestamptz",

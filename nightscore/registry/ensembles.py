@@ -32,7 +32,7 @@ from nightscore.registry.sources import keep_commit
 from nightscore.registry.versions import open_capsule
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.ensemble import ENSEMBLE, EnsembleModel, Member, shares, union_encoding, weighted_mean
-from nightscore.training.evaluate import Scored, evaluate, labels_of, measure_fairness
+from nightscore.training.evaluate import Scored, evaluate, labels_of, measure_fairness, measure_groups
 from nightscore.training.fit import EXPECTED, HELD_OUT_PROBABILITY, HELD_OUT_SCORE, Trained
 from nightscore.training.matrix import SCORE_DATE, Vector, encode, row_key
 
@@ -280,6 +280,7 @@ def _measure(
         "calibration": None,
         "reliability": reliability(labels_of(rows, pipeline), own.probabilities) if some and binary else None,
         "fairness": measure_fairness(rows, own, pipeline) if some else {},
+        "groups": measure_groups(rows, own, pipeline),
         "held_out": _span(rows),
         "all": _span(learnt.unique()),
         "curve": None,

@@ -256,6 +256,23 @@ def _fairness(facts: CardFacts) -> Iterator[Block]:
     ]  # fmt: skip
     yield "Between the worst level and the best, with 90 % intervals over dates; they are equal at 0, as a ratio at 1."
     yield Table(("column", "measure", "value", "worst level", "best level", "limit in the spec"), rows)
+    yield from _groups(facts)
+
+
+def _groups(facts: CardFacts) -> Iterator[Block]:
+    """The figures behind the disparities, level by level."""
+    names = ("selection_rate", "accuracy", "precision", "recall", "log_loss")
+    rows = [
+        (facts.titles.get(column, column), level, f"{found['rows']:,}", *(_share(found.get(name)) for name in names))
+        for column, levels in (facts.metrics.get("groups") or {}).items()
+        for level, found in levels.items()
+    ]
+    if rows:
+        yield Table(("column", "level", "rows", *map(_words, names)), rows)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _limit(limit: Any) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from nightscore.measures.bootstrap import Codes, metric_intervals, regression_metric_intervals
-from nightscore.measures.fairness import disparities
+from nightscore.measures.fairness import disparities, metrics_by_level
 from nightscore.measures.metrics import Mask, Metrics, binary_metrics, calibration_error, log_loss, regression_metrics
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import TopK
@@ -92,6 +92,15 @@ def measure_fairness(frame: pl.DataFrame, scored: Scored, pipeline: Pipeline) ->
         ]
         for name in sensitive
     }
+
+
+def measure_groups(frame: pl.DataFrame, scored: Scored, pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """Figures of each level of each sensitive column: column → level → rows, log_loss, selection_rate and others."""
+    sensitive = [column.name for column in pipeline.features.columns if column.sensitive]
+    if pipeline.task != "binary" or not sensitive or not frame.height:
+        return {}
+    labels, decided = labels_of(frame, pipeline), decide_rows(frame, scored, pipeline)
+    return {name: metrics_by_level(labels, scored.probabilities, decided, _levels(frame[name])) for name in sensitive}
 
 
 def measure_calibration(labels: Vector, scored: Scored) -> dict[str, Metrics]:

@@ -23,6 +23,7 @@ from nightscore.training.evaluate import (
     labels_of,
     measure_calibration,
     measure_fairness,
+    measure_groups,
 )
 from nightscore.training.folds import Split, split_dates
 from nightscore.training.matrix import (
@@ -213,6 +214,7 @@ def _measure(rows: pl.DataFrame, split: Split, scored: Mapping[str, Scored], pip
         },
         "reliability": reliability(labels, own.probabilities) if binary else None,
         "fairness": measure_fairness(late, own, pipeline),
+        "groups": measure_groups(late, own, pipeline),
         **spans,
     }  # fmt: skip
 

@@ -40,8 +40,8 @@ def trained(calibration: str = "isotonic") -> Trained:
 def test_metrics_have_their_shape() -> None:
     metrics = trained().metrics
     assert sorted(metrics) == [
-        "algorithm", "algorithms", "all", "calibrate", "calibration", "curve", "fairness", "fit", "held_out",
-        "reliability", "worth",
+        "algorithm", "algorithms", "all", "calibrate", "calibration", "curve", "fairness", "fit", "groups",
+        "held_out", "reliability", "worth",
     ]  # fmt: skip
     assert list(metrics["algorithms"]) == ["lightgbm", "rule", "linear", "constant"]
     for figures in metrics["algorithms"].values():
@@ -112,6 +112,14 @@ def test_fairness_is_measured_for_sensitive_columns_only() -> None:
     assert difference["measure"] == "selection_rate_difference"
     assert difference["value"] == pytest.approx(max(rates.values()) - min(rates.values()))
     assert sum(one["rows"] for one in difference["levels"].values()) == 1200
+
+
+def test_the_groups_of_sensitive_columns_have_figures_of_their_own() -> None:
+    groups, fairness = trained().metrics["groups"], trained().metrics["fairness"]
+    assert list(groups) == ["carrier"]
+    rates = {level: one["selection_rate"] for level, one in groups["carrier"].items()}
+    levels = fairness["carrier"][0]["levels"]
+    assert rates == {level: pytest.approx(one["value"]) for level, one in levels.items()}
 
 
 FOUR = pl.DataFrame({

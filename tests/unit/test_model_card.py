@@ -76,6 +76,9 @@ METRICS: dict[str, Any] = {
         {"rows": 600, "mean_probability": 0.11, "share": 0.1},
         {"rows": 600, "mean_probability": 0.52, "share": 0.55},
     ],
+    "groups": {"age_group": {
+        "old": {"rows": 400, "selection_rate": 0.2, "accuracy": 0.8, "precision": None, "recall": 0.3, "log_loss": 0.4},
+    }},
     "fairness": {"age_group": [
         {"measure": "selection_rate_ratio", **interval(0.84), "worst": "65+", "best": "18-64", "levels": {}},
         {"measure": "accuracy_difference", **interval(None), "worst": None, "best": None, "levels": {}},
