@@ -86,9 +86,14 @@ def compare_by_date(
 def _gain(saved: Vector, champion: Vector) -> float | None:
     if not len(saved):
         return None
-    if np.abs(saved).sum() <= _ROUNDING * champion.sum():
+    if _is_nothing(saved, champion):
         return 0.0
     return float(saved.sum() / champion.sum()) if champion.sum() > 0 else None
+
+
+def _is_nothing(saved: Vector, champion: Vector) -> bool:
+    """Whether only rounding tells the two apart, on every date."""
+    return bool(np.abs(saved).sum() <= _ROUNDING * champion.sum())
 
 
 def _daily_deviation(saved: Vector, champion: Vector) -> float | None:
@@ -104,7 +109,9 @@ def _bounds(
     """Lower, upper and the detectable gain."""
     if gain is None or len(saved) < 2:
         return None, None, None
-    error = float(_standard_errors(saved, champion, np.ones((1, len(saved))))[0]) if gain else 0.0
+    if _is_nothing(saved, champion):
+        return gain, gain, 0.0
+    error = float(_standard_errors(saved, champion, np.ones((1, len(saved))))[0])
     if error <= _ROUNDING:
         return gain, gain, 0.0
     error *= _widening(saved - gain * champion)

@@ -73,7 +73,7 @@ def test_a_card_holds_what_became_of_its_version_and_of_no_other(workspace: Work
     assert facts.reproduction is not None
     assert (facts.reproduction.outcome, facts.nights_reproduced) == ("reproduced", 1)
     assert facts.spec is not None
-    assert facts.titles["carrier"] == "carrier"
+    assert facts.titles["carrier"] == "airline"
     assert "Chance that a flight departing New York today" in render_markdown(facts)
     assert render_html(facts).count("<svg") == 4
 

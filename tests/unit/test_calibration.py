@@ -159,8 +159,16 @@ def test_reliability_has_bins_of_equal_count_from_the_lowest_up() -> None:
     probabilities = np.array([0.9, 0.1, 0.2, 0.8, 0.5])
     labels = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
     assert reliability(labels, probabilities, bins=2) == [
-        {"rows": 3, "mean_probability": pytest.approx(0.8 / 3), "share": pytest.approx(1 / 3)},
-        {"rows": 2, "mean_probability": pytest.approx(0.85), "share": 1.0},
+        {"rows": 2, "mean_probability": pytest.approx(0.15), "share": 0.5},
+        {"rows": 3, "mean_probability": pytest.approx(2.2 / 3), "share": pytest.approx(2 / 3)},
     ]
     assert [one["rows"] for one in reliability(labels, probabilities)] == [1] * 5
     assert reliability(np.empty(0), np.empty(0)) == []
+
+
+def test_equal_probabilities_share_a_bin_whatever_their_labels() -> None:
+    probabilities, labels = np.repeat([0.2, 0.6], 50), np.tile([0.0, 1.0], 50)
+    assert reliability(labels, probabilities) == [
+        {"rows": 50, "mean_probability": pytest.approx(0.2), "share": 0.5},
+        {"rows": 50, "mean_probability": pytest.approx(0.6), "share": 0.5},
+    ]

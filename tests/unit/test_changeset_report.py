@@ -31,7 +31,7 @@ def predictions(seed: int, version: int, carrier: str = "AA") -> pl.DataFrame:
     scores = np.random.default_rng(seed).uniform(0, 1, rows)
     frame = pl.DataFrame({"score_date": [FIRST] * rows, "carrier": carrier, "flight": range(rows), "score": scores})
     made = pl.lit(version, pl.Int64).alias("model_version"), pl.lit("champion").alias("arm")
-    return decide(frame, PIPELINE).with_columns(made)
+    return decide(frame.with_columns(probability="score"), PIPELINE).with_columns(made)
 
 
 def night(at: int, before: pl.DataFrame | None, after: pl.DataFrame, labelled: bool = False) -> NightDifference:

@@ -39,7 +39,7 @@ def predictions(scores: dict[int, float | None], version: int = 1, pipeline: Pip
     rows = [(NIGHT, "AA" if flight % 2 == 0 else "UA", flight, score) for flight, score in scores.items()]
     frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     made = pl.lit(version, pl.Int64).alias("model_version"), pl.lit("champion").alias("arm")
-    return decide(frame, pipeline).with_columns(made)
+    return decide(frame.with_columns(probability="score"), pipeline).with_columns(made)
 
 
 def beside(frame: pl.DataFrame, name: str, values: Any) -> pl.DataFrame:
