@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightscore.catalog.decisions import Decision, record_decision
-from nightscore.catalog.models import ModelVersion, holders_of, move_alias
+from nightscore.catalog.models import ModelVersion, holders_of, list_model_events, move_alias
 from nightscore.catalog.publications import latest_publication
 from nightscore.catalog.rollouts import (
     RUNNING,
@@ -86,6 +86,8 @@ def _require_free(connection: sa.Connection, version: ModelVersion, champion: Mo
         found.append(f"rollout {running.rollout_id} of {version.pipeline}@{running.version} is running")
     if version.version == champion.version:
         found.append(f"{version.name} is the champion already")
+    if any(one["event"] == "rejected" for one in list_model_events(connection, version.pipeline, version.version)):
+        found.append(f"{version.name} was rejected")
     if found:
         remedy = f"end what runs with `nightscore rollout stop {version.pipeline}`, or choose another version"
         raise PromotionRefused(f"Rolling out {version.name}", found, remedy)

@@ -20,7 +20,7 @@ from nightscore.errors import AliasMissing, CapsuleRejected, PromotionRefused
 from nightscore.lake.workspace import Workspace
 from nightscore.monitoring.rollouts import review_rollout
 from nightscore.publishing.retreat import retreat
-from nightscore.registry.promotion import promote
+from nightscore.registry.promotion import promote, reject
 from nightscore.registry.register import train_version
 from nightscore.registry.rollout import end_rollout, grow, open_rollout
 from nightscore.reproduction.nights import reproduce_night
@@ -168,6 +168,13 @@ def test_a_second_rollout_and_one_of_the_champion_are_refused(shop: Versions) ->
     with pytest.raises(PromotionRefused) as refused:
         open_rollout(workspace, pipeline, good, FIRST_NIGHT, "test", "again", "canary")
     assert refused.value.found == ("rollout 1 of visits@2 is running", "visits@1 is the champion already")
+
+
+def test_a_rejected_version_is_not_rolled_out(shop: Versions) -> None:
+    workspace, pipeline, _, other = shop
+    reject(workspace, pipeline, other, "test", "it knows nothing")
+    with pytest.raises(PromotionRefused, match="visits@2 was rejected"):
+        open_rollout(workspace, pipeline, other, FIRST_NIGHT, "test", "try it", "canary")
 
 
 def test_an_alias_that_contradicts_the_rollout_stops_the_night(shop: Versions) -> None:
