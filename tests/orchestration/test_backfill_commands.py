@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from nightscore.catalog.postgres import Server
+from nightscore.catalog.publications import lock_night
 from nightscore.errors import OutOfSpace
 from nightscore.publishing.backfill import Plan
 from nightscore.registry.register import train_version
@@ -246,12 +247,15 @@ def test_a_backfill_that_is_stopped_goes_on_where_it_was(shop: Session, sign: si
     publications = "select count(*) from nightscore.publication"
     ((made,),) = rows(shop, publications)
     with undone_at_the_end(shop):
-        process = start("backfill", *RANGE, "--model", "2", "--yes")
-        try:
-            wait_for(lambda: rows(shop, staged, known=known)[0][0], process)
-        finally:
-            os.killpg(process.pid, sign)
-        _, said = process.communicate(timeout=60)
+        # It stands still at the third night, so that the signal is never too late.
+        with shop.workspace.engine.begin() as holding:
+            lock_night(holding, "visits", NIGHTS[2])
+            process = start("backfill", *RANGE, "--model", "2", "--yes")
+            try:
+                wait_for(lambda: rows(shop, staged, known=known)[0][0] == 2, process)
+            finally:
+                os.killpg(process.pid, sign)
+            _, said = process.communicate(timeout=60)
         number = newest(shop)
         if sign == signal.SIGINT:
             assert (process.returncode, f"`nightscore backfill --resume {number}` goes on" in said) == (130, True), said
