@@ -1,0 +1,75 @@
+"""Levels of a column that were swapped: the rows of each now look like the reference's rows of the other.
+
+What a level's rows look like is the shares of their other columns' bins. Distances of levels are total variations,
+added over columns. Not a test: it names what a classifier (`domain.py`) has found to differ.
+Added here: another way that codes are mixed up. Not here: whether anything changed at all.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from nightscore.measures.bins import count_levels, count_numbers, level_counts, to_vector
+from nightscore.measures.bootstrap import Matrix
+from nightscore.measures.metrics import Vector
+from nightscore.measures.profiles import Kind
+from nightscore.measures.shift import decile_edges
+
+FEWEST_ROWS = 30
+"""Of a level on either side: fewer say too little about it."""
+_MOST_LEVELS = 50
+_DECISIVE = 0.5
+"""Of the distance to its own past: the rows of a swapped level are nearer than this to the other's past."""
+
+
+def swapped_levels(
+    reference: pl.DataFrame, current: pl.DataFrame, name: str, kinds: Mapping[str, Kind]
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of levels of column `name` that took each other's place, in alphabetical order; `kinds` has all columns.
+
+    Only among the 50 most frequent levels with 30 rows on both sides.
+    """
+    levels = _levels(reference[name], current[name])
+    others = {other: kind for other, kind in kinds.items() if other != name}
+    if len(levels) < 2 or not others:
+        return ()
+    each = [_distances(reference, current, name, levels, other, kind) for other, kind in others.items()]
+    apart = np.sum(each, axis=0)
+    nearest = np.argmin(apart, axis=1)
+    own = np.diag(apart)
+    decided = apart[np.arange(len(levels)), nearest] < _DECISIVE * own
+    return tuple(
+        (levels[one], levels[other])
+        for one, other in enumerate(nearest.tolist())
+        if one < other and nearest[other] == one and decided[one] and decided[other]
+    )
+
+
+def _levels(reference: pl.Series, current: pl.Series) -> list[str]:
+    old, new = level_counts(reference), level_counts(current)
+    both = {level: min(rows, new.get(level, 0)) for level, rows in old.items()}
+    frequent = sorted((level for level in both if both[level] >= FEWEST_ROWS), key=lambda level: (-both[level], level))
+    return sorted(frequent[:_MOST_LEVELS])
+
+
+def _distances(
+    reference: pl.DataFrame, current: pl.DataFrame, name: str, levels: list[str], other: str, kind: Kind
+) -> Matrix:
+    """Total variation of column `other` between the current rows of each level and the reference's of each."""
+    edges = decile_edges(to_vector(reference[other])) if kind == "number" else np.empty(0)
+    known = () if kind == "number" else tuple(sorted(level_counts(reference[other])))
+    old, new = (
+        np.array([_shares(_rows_of(side, name, level)[other], kind, edges, known) for level in levels])
+        for side in (reference, current)
+    )
+    return np.asarray(np.abs(new[:, None, :] - old[None, :, :]).sum(axis=2) / 2)
+
+
+def _rows_of(frame: pl.DataFrame, name: str, level: str) -> pl.DataFrame:
+    return frame.filter(pl.col(name).cast(pl.String) == level)
+
+
+def _shares(column: pl.Series, kind: Kind, edges: Vector, levels: tuple[str, ...]) -> Vector:
+    counts = count_numbers(to_vector(column), edges) if kind == "number" else count_levels(column, levels)
+    return np.asarray(counts / counts.sum())

@@ -1,0 +1,243 @@
+"""Profiles are exact, bounded, the same for any batches, and say what a left-out night and week look like."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nightscore.measures import profiling, sampling
+from nightscore.measures.bins import to_vector
+from nightscore.measures.distances import psi
+from nightscore.measures.left_out import left_out_psi, null_deviations, percentile, week_counts
+from nightscore.measures.profiles import (
+    ColumnProfile,
+    Kind,
+    ReferenceProfile,
+    count_into,
+    daily_value,
+    out_of_range_rate,
+)
+from nightscore.measures.profiling import build_reference
+from nightscore.measures.sampling import Batch, sample_rows
+
+FIRST = date(2013, 1, 1)
+KINDS: dict[str, Kind] = {
+    "delay": "number", "temperature": "number", "weekday": "number", "carrier": "category", "night": "boolean",
+    "season": "category",
+}  # fmt: skip
+
+
+def nights(count: int = 35, rows: int = 200) -> list[Batch]:
+    return [(FIRST + timedelta(night), night_frame(night, rows)) for night in range(count)]
+
+
+def night_frame(night: int, rows: int, shift: float = 0.0) -> pl.DataFrame:
+    random = np.random.default_rng(night)
+    return pl.DataFrame(
+        {
+            "delay": pl.Series(random.normal(shift, 10, rows)).set(pl.Series(random.random(rows) < 0.1), None),
+            "temperature": 40 + 10 * math.sin(night) + random.normal(0, 5, rows),
+            "weekday": np.full(rows, (FIRST + timedelta(night)).isoweekday()),
+            "carrier": random.choice(["UA", "B6", "DL"], rows, p=[0.5, 0.3, 0.2]),
+            "night": random.random(rows) < 0.25,
+            "season": ["winter" if night < 20 else "spring"] * rows,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def reference() -> ReferenceProfile:
+    return build_reference(nights, KINDS)
+
+
+def test_a_profile_of_few_rows_has_the_exact_figures(reference: ReferenceProfile) -> None:
+    whole = pl.concat([frame for _, frame in nights()])
+    delay, found = whole["delay"].drop_nulls().to_numpy(), reference.column("delay")
+    assert (reference.sampled_rows, reference.rows) == (7000, (200,) * 35)
+    assert found.edges == tuple(np.quantile(delay, np.arange(1, 10) / 10))
+    assert found.quantiles == tuple(np.quantile(delay, np.arange(101) / 100))
+    assert (found.mean, found.sd) == (pytest.approx(delay.mean(), abs=1e-12), pytest.approx(delay.std(), rel=1e-12))
+    assert (found.minimum, found.maximum) == (delay.min(), delay.max())
+    assert (found.counts, found.null_rate) == (tuple(count_into(found, whole["delay"])), (7000 - len(delay)) / 7000)
+    carrier = reference.column("carrier")
+    assert (carrier.levels, carrier.counts[-2:]) == (("UA", "B6", "DL"), (0, 0))
+    assert dict(zip(carrier.levels, carrier.counts, strict=False)) == dict(whole["carrier"].value_counts().iter_rows())
+    assert reference.column("night").counts == (7000 - whole["night"].sum(), whole["night"].sum(), 0, 0)
+
+
+def test_columns_are_classed_by_what_varies_between_dates(reference: ReferenceProfile) -> None:
+    classes = {column.name: column.column_class for column in reference.columns}
+    assert classes == {
+        "delay": "distribution", "temperature": "daily", "weekday": "calendar", "carrier": "distribution",
+        "night": "distribution", "season": "calendar",
+    }  # fmt: skip
+    declared = build_reference(nights, KINDS, calendar=("temperature",))
+    assert declared.column("temperature").column_class == "calendar"
+
+
+def test_the_share_between_dates_is_that_of_an_analysis_of_variance(reference: ReferenceProfile) -> None:
+    values = np.stack([frame["temperature"].to_numpy() for _, frame in nights()])
+    raw = 200 * ((values.mean(axis=1) - values.mean()) ** 2).sum() / ((values - values.mean()) ** 2).sum()
+    corrected = 1 - (1 - raw) * (7000 - 1) / (7000 - 35)
+    assert reference.column("temperature").between_day_share == pytest.approx(corrected, rel=1e-12)
+    assert reference.column("delay").between_day_share == pytest.approx(0, abs=0.005)
+    ones = [(day, frame.with_columns(night=pl.col("night").cast(pl.Float64))) for day, frame in nights()]
+    as_number = build_reference(lambda: ones, {"night": "number"}).column("night")
+    assert reference.column("night").between_day_share == pytest.approx(as_number.between_day_share, abs=1e-12)
+
+
+def test_left_out_nights_and_weeks_are_compared_with_the_others(reference: ReferenceProfile) -> None:
+    found = reference.column("delay")
+    counts = [count_into(found, frame["delay"]) for _, frame in nights()]
+    same = [[other for at, other in enumerate(counts) if at % 7 == own % 7 and at != own] for own in range(35)]
+    night_psi = [psi(sum(others), own) for others, own in zip(same, counts, strict=True)]  # type: ignore[arg-type]
+    assert found.night_psi == pytest.approx(np.quantile(night_psi, 0.99), rel=1e-12)
+    weeks = [sum(counts[start : start + 7]) for start in range(0, 35, 7)]
+    week_psi = [psi(sum(weeks) - own, own) for own in weeks]  # type: ignore[arg-type]
+    assert found.week_psi == pytest.approx(np.quantile(week_psi, 0.99), rel=1e-12)
+    assert found.on_weekday(1).tolist() == sum(counts[0::7]).tolist()  # type: ignore[union-attr]
+
+
+def test_a_moved_night_is_beyond_every_left_out_one(reference: ReferenceProfile) -> None:
+    found, day = reference.column("delay"), FIRST + timedelta(40)
+    quiet, moved = (count_into(found, night_frame(40, 200, shift)["delay"]) for shift in (0.0, 20.0))
+    assert found.night_psi is not None
+    assert psi(found.on_weekday(day.weekday()), quiet) < 1.5 * found.night_psi  # type: ignore[operator]
+    assert psi(found.on_weekday(day.weekday()), moved) > 5 * found.night_psi  # type: ignore[operator]
+
+
+def test_weekdays_know_their_rows_and_null_rates() -> None:
+    batches = [(FIRST + timedelta(at), pl.DataFrame({"x": [1.0, None, *[2.0] * at]})) for at in range(10)]
+    found = build_reference(lambda: batches, {"x": "number"})
+    assert (found.weekday_rows(1), found.weekday_null_rates("x", 1)) == ((2, 9), (1 / 9, 1 / 2))
+    short = build_reference(lambda: batches[:2], {"x": "number"})
+    assert (short.weekday_rows(6), short.weekday_null_rates("x", 6)) == (None, None)
+
+
+def test_a_profile_goes_through_json_to_the_last_bit(reference: ReferenceProfile) -> None:
+    assert ReferenceProfile.from_json(reference.to_json()) == reference
+    assert ReferenceProfile.from_json(reference.to_json()).to_json() == reference.to_json()
+    with pytest.raises(ValueError, match="dates"):
+        ReferenceProfile.from_json("{}")
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=8))
+def test_every_double_survives_json(values: list[float]) -> None:
+    found = build_reference(lambda: [(FIRST, pl.DataFrame({"x": values}))], {"x": "number"})
+    assert ReferenceProfile.from_json(found.to_json()) == found
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 90))
+def test_the_size_of_batches_does_not_show(rows: int) -> None:
+    def split() -> Iterator[Batch]:
+        for day, frame in nights(10, 90):
+            for part in frame.iter_slices(rows):
+                yield day, part
+
+    one, other = build_reference(lambda: nights(10, 90), KINDS), build_reference(split, KINDS)
+    assert [rounded(column) for column in other.columns] == [rounded(column) for column in one.columns]
+
+
+def rounded(column: ColumnProfile) -> tuple[ColumnProfile, list[Any]]:
+    figures = [column.mean, column.sd, column.between_day_share, *column.daily_values]
+    plain = replace(column, mean=None, sd=None, between_day_share=None, daily_values=())
+    return plain, [figure if figure is None else pytest.approx(figure, rel=1e-9, abs=1e-12) for figure in figures]
+
+
+def test_a_large_reference_is_sampled_but_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "_SLICE", 1000)
+    batches = [(FIRST + timedelta(at), pl.DataFrame({"x": np.arange(at, 300_000, 3)})) for at in range(3)]
+    sample = sample_rows(batches, ("x",), most=20_000)
+    assert 10_000 <= len(sample) <= 20_000
+    found = np.quantile(to_vector(sample["x"]), np.arange(1, 10) / 10)
+    assert found == pytest.approx(np.arange(1, 10) * 30_000, abs=4 * 300_000 / (2 * math.sqrt(10_000)))
+    again = [(FIRST, part) for _, frame in batches for part in frame.iter_slices(777)]
+    assert sample_rows(again, ("x",), most=20_000).equals(sample)
+
+
+EMPTY: list[Batch] = []
+NO_ROWS: list[Batch] = [(FIRST, pl.DataFrame({"x": []}, schema={"x": pl.Float64}))]
+NULLS: list[Batch] = [(FIRST + timedelta(at), pl.DataFrame({"x": [None, math.nan]}, strict=False)) for at in range(5)]
+ONE: list[Batch] = [(FIRST, pl.DataFrame({"x": [0.1]}))]
+CONSTANT: list[Batch] = [(FIRST + timedelta(at), pl.DataFrame({"x": [0.1] * (40 + at)})) for at in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("batches", "edges", "counts", "mean", "sd", "null_rate", "null_deviation"),
+    [
+        (EMPTY, (), (0, 0), None, None, None, None),
+        (NO_ROWS, (), (0, 0), None, None, None, None),
+        (NULLS, (), (0, 10), None, None, 1.0, 0.0),
+        (ONE, (0.1,), (1, 0, 0), 0.1, 0.0, 0.0, None),
+        (CONSTANT, (0.1,), (210, 0, 0), 0.1, 0.0, 0.0, 0.0),
+    ],
+)
+def test_empty_missing_single_and_constant_columns_have_a_profile(
+    batches: list[Batch],
+    edges: tuple[float, ...],
+    counts: tuple[int, ...],
+    mean: float | None,
+    sd: float | None,
+    null_rate: float | None,
+    null_deviation: float | None,
+) -> None:
+    reference = build_reference(lambda: batches, {"x": "number"})
+    found = reference.column("x")
+    assert (found.edges, found.counts, found.null_rate) == (edges, counts, null_rate)
+    assert (found.mean, found.sd) == (mean, sd)
+    assert (found.column_class, found.between_day_share) == ("distribution", None)
+    assert (found.null_deviation, found.week_psi) == (null_deviation, None)
+    assert ReferenceProfile.from_json(reference.to_json()) == reference
+
+
+def test_levels_beyond_the_most_frequent_are_other_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling, "MOST_LEVELS", 2)
+    frame = pl.DataFrame({"x": ["b", "c", "a", "a", None, "d"]})
+    found = build_reference(lambda: [(FIRST, frame)], {"x": "category"}).column("x")
+    assert (found.levels, found.counts) == (("a", "b"), (2, 1, 2, 1))
+    assert count_into(found, pl.Series("x", ["c", "z", "b", None])).tolist() == [0, 1, 2, 1]
+
+
+def test_the_value_of_a_night_is_that_of_the_reference(reference: ReferenceProfile) -> None:
+    for column in reference.columns:
+        values = [daily_value(column, frame[column.name]) for _, frame in nights()]
+        assert column.daily_values == pytest.approx(values, rel=1e-12)
+        assert daily_value(column, pl.Series(column.name, [None], dtype=pl.Null)) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], None), ([None, None], 0.0), ([0.0, 1.5, None, 3.0], 0.25), ([math.inf, 5.0], 1.0), ([1.0, 2.0], 0.0)],
+)
+def test_values_beyond_the_extremes_are_out_of_range(values: list[float], expected: float | None) -> None:
+    frame = pl.DataFrame({"x": [1.0, 2.0, 0.0]})
+    found = build_reference(lambda: [(FIRST, frame)], {"x": "number"})
+    assert out_of_range_rate(found.column("x"), pl.Series("x", values, dtype=pl.Float64)) == expected
+
+
+def test_a_level_has_no_range(reference: ReferenceProfile) -> None:
+    assert out_of_range_rate(reference.column("carrier"), pl.Series("carrier", ["UA"])) is None
+
+
+def test_weeks_are_blocks_of_seven_dates_that_end_with_the_last() -> None:
+    counts = np.arange(16).reshape(16, 1)
+    dates = [FIRST + timedelta(at) for at in range(16)]
+    assert week_counts(dates, counts).tolist() == [[9 + 10 + 11 + 12 + 13 + 14 + 15], [2 + 3 + 4 + 5 + 6 + 7 + 8]]
+    assert week_counts(dates[:6], counts[:6]).shape == (0, 1)
+    gap = [FIRST, FIRST + timedelta(13)]
+    assert week_counts(gap, np.array([[3], [4]])).tolist() == [[4], [3]]
+
+
+def test_a_unit_that_is_alone_in_its_group_is_not_compared() -> None:
+    counts = np.array([[5, 5], [5, 5], [9, 1], [0, 0]])
+    assert left_out_psi(counts, np.array([0, 0, 1, 0])).tolist() == [0.0, 0.0]
+    assert percentile(np.array([1.0, 2.0]), 0.99) is None
+    assert null_deviations(np.array([[5, 5], [10, 0], [0, 0]])).tolist() == [0.5, 0.5]
