@@ -134,6 +134,10 @@ class PromotionRefused(Permanent):
     """The spec's policy forbids this version to become champion."""
 
 
+class IncidentRefused(Permanent):
+    """There is no such open incident, or it cannot be decided on as asked; nothing moved."""
+
+
 class NotEnoughData(Permanent):
     """A training set or evaluation has too little mature data."""
 
@@ -160,3 +164,7 @@ class NotReadable(ContractViolation):
 
 class GateBlocked(ContractViolation):
     """A gate's blocking expectation failed."""
+
+
+class NightRefused(ContractViolation):
+    """The watch held a night back, or has not judged it; what was published before still stands."""

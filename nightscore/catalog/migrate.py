@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-HEAD = "0004"
+HEAD = "0005"
 # Any constant that no other application's advisory lock is likely to use.
 LOCK_KEY = 0x6E696768_7473
 

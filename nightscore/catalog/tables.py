@@ -237,3 +237,71 @@ reproduction = sa.Table(
 deployment_fact = sa.Table(
     "deployment_fact", METADATA, sa.Column("name", sa.Text, primary_key=True), _text("value"), _instant("set_at"),
 )  # fmt: skip
+
+watch_event = sa.Table(
+    "watch_event", METADATA, _identity("event_id"), _text("pipeline"), _text("kind"), _night(), _json("body"),
+    _count("superseded_by", nullable=True), _text("run_id"), _instant("at"),
+    sa.Index("watch_event_by_pipeline", "pipeline", "event_id"),
+)  # fmt: skip
+
+watch_state = sa.Table(
+    "watch_state", METADATA,
+    sa.Column("event_id", sa.BigInteger, sa.ForeignKey("nightscore.watch_event.event_id"), primary_key=True),
+    _text("pipeline"), _night(), _json("state"), sa.Index("watch_state_by_pipeline", "pipeline", "event_id"),
+)  # fmt: skip
+
+watch_verdict = sa.Table(
+    "watch_verdict", METADATA, _identity("verdict_id"), _text("pipeline"), _night(), _text("predictions_md5"),
+    _text("reference"), sa.Column("passed", sa.Boolean, nullable=False), _json("reasons"), _json("notes"),
+    _json("evidence"), _text("run_id"), _instant("at"),
+    sa.Index("watch_verdict_by_content", "pipeline", "score_date", "predictions_md5", "verdict_id"),
+)  # fmt: skip
+
+watch_signal = sa.Table(
+    "watch_signal", METADATA,
+    sa.Column("pipeline", sa.Text, primary_key=True), sa.Column("score_date", sa.Date, primary_key=True),
+    sa.Column("cause", sa.Text, primary_key=True), _text("level"), _text("column_name", nullable=True),
+    *(sa.Column(name, sa.Double, nullable=False) for name in ("value", "threshold", "ratio")),
+    sa.Column("fires", sa.Boolean, nullable=False), _text("message"), _text("reference"), _instant("at"),
+)  # fmt: skip
+
+incident = sa.Table(
+    "incident", METADATA,
+    sa.Column("pipeline", sa.Text, primary_key=True), sa.Column("incident_id", sa.Text, primary_key=True),
+    _text("level"), _text("status"), _text("cause"), _json("columns"), _json("messages"),
+    sa.Column("opened", sa.Date, nullable=False), sa.Column("last_seen", sa.Date, nullable=False),
+    sa.Column("closed", sa.Date, nullable=True), sa.Column("nights", sa.Integer, nullable=False),
+    _text("actor", nullable=True), _text("reason"), sa.Column("false_alarm", sa.Boolean, nullable=False),
+    _instant("at"),
+)  # fmt: skip
+
+metric_value = sa.Table(
+    "metric_value", METADATA, _identity("value_id"), _text("pipeline"), _night(),
+    sa.Column("known_on", sa.Date, nullable=False), _text("scope"), _text("metric"),
+    *(sa.Column(name, sa.Double, nullable=True) for name in ("value", "low", "high")), _count("rows"),
+    _text("maturity"), sa.Column("model_version", sa.Integer, nullable=True), _json("detail"), _text("run_id"),
+    _instant("at"),
+    sa.UniqueConstraint("pipeline", "score_date", "known_on", "scope", "metric", name="metric_value_once_known"),
+)  # fmt: skip
+
+review_item = sa.Table(
+    "review_item", METADATA,
+    sa.Column("pipeline", sa.Text, primary_key=True), sa.Column("score_date", sa.Date, primary_key=True),
+    sa.Column("key", JSONB, primary_key=True),
+    sa.Column("publication_id", sa.BigInteger, sa.ForeignKey("nightscore.publication.publication_id"), nullable=False),
+    sa.Column("score", sa.Double, nullable=True), _json("why"), _instant("queued_at"),
+)  # fmt: skip
+
+feedback = sa.Table(
+    "feedback", METADATA, _identity("feedback_id"), _text("pipeline"), _night(), _json("key"), _text("verdict"),
+    sa.Column("label", sa.Double, nullable=True), _text("note"), _text("reviewer"), _text("source"), _instant("at"),
+    sa.Index("feedback_by_row", "pipeline", "score_date", "feedback_id"),
+)  # fmt: skip
+
+alert = sa.Table(
+    "alert", METADATA, _identity("alert_id"), _text("pipeline"), _text("subject"), _text("occasion"), _text("title"),
+    _text("body"), _text("status"), sa.Column("attempts", sa.Integer, nullable=False),
+    _text("last_error", nullable=True), _json("delivered"), _instant("created_at"), _instant("next_try_at"),
+    _instant("sent_at", nullable=True), sa.UniqueConstraint("pipeline", "subject", "occasion", name="alert_once"),
+    sa.Index("alert_by_status", "status", "next_try_at"),
+)  # fmt: skip

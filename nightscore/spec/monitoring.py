@@ -49,6 +49,14 @@ class Outcomes(SpecModel):
     min_positives: int = Field(
         default=100, ge=0, description="nor with fewer positive labels on those days; of binary tasks only"
     )
+    wait_days: int = Field(
+        default=14,
+        ge=0,
+        description="days beyond the label's horizon after which labels that have not come never will",
+    )
+    windows: tuple[int, ...] = Field(
+        default=(14, 28), min_length=1, description="mature score dates over which performance is shown"
+    )
 
 
 class Incidents(SpecModel):
@@ -58,6 +66,9 @@ class Incidents(SpecModel):
         default=2, ge=1, le=3, description="nights on which a cause of L2 to L4 must show; L1 needs one"
     )
     of: int = Field(default=3, ge=3, le=14, description="newest nights on which the cause could be measured")
+    at_once_ratio: float = Field(
+        default=2.0, gt=1, description="a cause of L2 that is this multiple of its threshold needs no second night"
+    )
     quiet_nights: int = Field(default=7, ge=1, description="quiet nights in a row after which an incident closes")
     quiet_below: float = Field(
         default=0.8, gt=0, le=1, description="a night is quiet below this share of every threshold of the incident"

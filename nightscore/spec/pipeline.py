@@ -12,6 +12,8 @@ from pydantic import AfterValidator, Field
 
 from nightscore.spec.base import CalendarDate, Name, SpecModel, Task
 from nightscore.spec.expectations import Expectation
+from nightscore.spec.monitoring import Monitoring
+from nightscore.spec.outcomes import BusinessMetric, Review
 from nightscore.spec.promotion import Promotion, Rollout
 from nightscore.spec.serving import Decision, Publish, Replay, Restatement, Schedule
 from nightscore.spec.sources import Source
@@ -55,6 +57,9 @@ class Pipeline(SpecModel):
     training: Training
     promotion: Promotion = Promotion()
     rollout: Rollout = Rollout()
+    monitoring: Monitoring = Monitoring()
+    metrics: tuple[BusinessMetric, ...] = ()
+    review: Review = Review()
     decision: Decision
     publish: Publish = Publish()
     restatement: Restatement = Restatement()
@@ -184,6 +189,16 @@ def _check_decision(spec: Pipeline) -> Iterator[Finding]:
         yield ("decision", "rule", "value"), str(rule.value), "a probability in [0, 1] for a binary task"
 
 
+def _check_metrics(spec: Pipeline) -> Iterator[Finding]:
+    names = [metric.name for metric in spec.metrics]
+    for at, metric in enumerate(spec.metrics):
+        if names.index(metric.name) != at:
+            yield ("metrics", at, "name"), f"{metric.name} again", "each metric once"
+        if (metric.expression is None) == (metric.sql is None):
+            found = "neither expression nor sql" if metric.sql is None else "both expression and sql"
+            yield ("metrics", at), found, "one of the two"
+
+
 CHECKS: tuple[tuple[Callable[[Pipeline], Iterator[Finding]], frozenset[str]], ...] = (
     (_check_owner, frozenset({"owner"})),
     (_check_dates, frozenset({"score_dates"})),
@@ -192,5 +207,6 @@ CHECKS: tuple[tuple[Callable[[Pipeline], Iterator[Finding]], frozenset[str]], ..
     (_check_features, frozenset({"features", "entity"})),
     (_check_label, frozenset({"features", "label"})),
     (_check_decision, frozenset({"decision", "task"})),
+    (_check_metrics, frozenset({"metrics"})),
 )
 """Each rule between sections, with the sections it needs."""
