@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from nightscore.measures.metrics import Vector
-from nightscore.measures.shift import Counts
 
+Counts = npt.NDArray[np.int64]
 Closed = Literal["right", "left"]
 
 _BLOCK = 1 << 15
@@ -30,6 +31,12 @@ def finite_values(values: Vector) -> Vector:
     """The values that are not missing; the same array when none is."""
     known = np.isfinite(values)
     return values if known.all() else values[known]
+
+
+def decile_edges(reference: Vector) -> Vector:
+    """At most nine ascending edges by linear interpolation, equal ones once; none without a value that is there."""
+    finite = finite_values(reference)
+    return np.unique(np.quantile(finite, np.arange(1, 10) / 10)) if len(finite) else np.empty(0)
 
 
 def count_numbers(values: Vector, edges: Vector, closed: Closed = "right") -> Counts:

@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from nightscore.measures.bins import finite_values
+from nightscore.measures.bins import Counts, finite_values
 from nightscore.measures.metrics import Mask, Vector
-from nightscore.measures.shift import Counts
 
 _LEAST_DEVIATION = 1e-3
 """By which Wasserstein is normed at least: Evidently's floor."""

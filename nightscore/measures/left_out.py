@@ -8,10 +8,10 @@ from datetime import date
 
 import numpy as np
 
+from nightscore.measures.bins import Counts
 from nightscore.measures.bootstrap import Codes
 from nightscore.measures.distances import psi
 from nightscore.measures.metrics import Vector
-from nightscore.measures.shift import Counts
 
 FEWEST = 3
 """Left-out comparisons below which a percentile of them means nothing."""

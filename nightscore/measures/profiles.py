@@ -14,9 +14,8 @@ from typing import Literal, Self
 import numpy as np
 import polars as pl
 
-from nightscore.measures.bins import count_levels, count_numbers, to_vector
+from nightscore.measures.bins import Counts, count_levels, count_numbers, to_vector
 from nightscore.measures.metrics import Vector
-from nightscore.measures.shift import Counts
 
 Kind = Literal["number", "category", "boolean"]
 ColumnClass = Literal["distribution", "daily", "calendar"]

@@ -15,12 +15,11 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from nightscore.measures.bins import count_levels, count_numbers, finite_values, level_counts, to_vector
+from nightscore.measures.bins import Counts, count_levels, count_numbers, finite_values, level_counts, to_vector
 from nightscore.measures.distances import null_rate
 from nightscore.measures.left_out import left_out_psi, null_deviations, percentile, week_counts
 from nightscore.measures.profiles import ColumnClass, ColumnProfile, Kind, ReferenceProfile, percentiles, share_of_first
 from nightscore.measures.sampling import Batch, sample_rows
-from nightscore.measures.shift import Counts
 
 Read = Callable[[], Iterable[Batch]]
 

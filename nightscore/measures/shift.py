@@ -5,18 +5,17 @@ Where a figure has no meaning (nothing to compare), it is None, never 0.
 Added here: a measure of movement. Not here: which rows are compared, or how good scores are (`metrics.py`).
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from nightscore.measures import distances
+from nightscore.measures.bins import Counts, count_numbers, decile_edges, finite_values
+from nightscore.measures.distances import FLOOR
 from nightscore.measures.metrics import Vector
 
-Counts = npt.NDArray[np.int64]
-
-FLOOR = 1e-4
 SKETCH_BINS = 1024
 _FINEST = 32
 """Bits of a double that the finest sketch drops: 20 of the mantissa's 52 are kept."""
@@ -29,32 +28,7 @@ def psi(reference: Vector, current: Vector) -> float | None:
     shares below 1e-4 count as 1e-4 without renormalisation. To leave missing values out, drop them first.
     """
     edges = decile_edges(reference)
-    return psi_of_counts(count_bins(reference, edges), count_bins(current, edges))
-
-
-def decile_edges(reference: Vector) -> Vector:
-    """At most nine ascending edges; none when `reference` has no finite value, one when it is constant."""
-    finite = reference[np.isfinite(reference)]
-    return np.unique(np.quantile(finite, np.arange(1, 10) / 10)) if len(finite) else np.empty(0)
-
-
-def count_bins(values: Vector, edges: Vector) -> Counts:
-    """Rows in each bin (lo, hi] of `edges`, then the missing ones: shape (edges + 2,)."""
-    finite = values[np.isfinite(values)]
-    return np.append(_binned(finite, np.ones(len(finite)), edges), len(values) - len(finite))
-
-
-def psi_of_counts(reference: Counts, current: Counts) -> float | None:
-    """PSI of counts in the same bins; counts of several nights may be added first."""
-    if not reference.sum() or not current.sum():
-        return None
-    p, q = (np.maximum(counts / counts.sum(), FLOOR) for counts in (reference, current))
-    return float(((p - q) * np.log(p / q)).sum())
-
-
-def rank_churn(before: Vector, after: Vector, k: int) -> float | None:
-    """1 - |A ∩ B| / k for the rows of rank `k` or better before (A) and after (B); see `count_top`."""
-    return churn_of_counts(*count_top(before, after, k))
+    return distances.psi(count_numbers(reference, edges), count_numbers(current, edges), FLOOR)
 
 
 def count_top(before: Vector, after: Vector, k: int) -> tuple[int, int]:
@@ -75,8 +49,9 @@ def churn_of_counts(kept: int, size: int) -> float | None:
 class Sketch:
     """A distribution as counts in at most 1024 bins, which can be added to another's without loss.
 
-    The bins split every power of two evenly, on both sides of zero, as finely as fits: a value is known to within
-    `relative_error` of itself. Merging sketches gives the sketch of all rows at once, but for rounding of the sums.
+    The bins split every power of two evenly, on both sides of zero, as finely as fits: unless values span a thousand
+    powers of two, each is known to within 2^(`dropped_bits` - 53) of itself. Merging sketches gives the sketch of all
+    rows at once, but for rounding of the sums.
     """
 
     dropped_bits: int
@@ -94,19 +69,9 @@ class Sketch:
         return sum(self.counts)
 
     @property
-    def relative_error(self) -> float:
-        """The most that a sketched value is off, as a share of itself, unless values span a thousand powers of two."""
-        return 2.0 ** (self.dropped_bits - 53)
-
-    @property
     def mean(self) -> float | None:
         """Mean of the values, in their unit."""
         return self.total / self.rows if self.rows else None
-
-    @property
-    def root_mean_square(self) -> float | None:
-        """Root of the mean squared value, in their unit."""
-        return math.sqrt(self.squares / self.rows) if self.rows else None
 
     @property
     def max_abs(self) -> float | None:
@@ -133,7 +98,7 @@ class Sketch:
 
 def sketch(values: Vector) -> Sketch:
     """The sketch of `values` (rows,), whatever their order."""
-    finite = np.sort(values[np.isfinite(values)])
+    finite = np.sort(finite_values(values))
     magnitude = np.abs(finite).view(np.int64) >> _FINEST
     bins = np.where(finite < 0, -magnitude, magnitude)
     return Sketch(
@@ -168,9 +133,10 @@ def psi_of_sketches(reference: Sketch, current: Sketch) -> float | None:
     old, new = (_midpoints(_coarsened(one, dropped), dropped) for one in (reference, current))
     deciles = _quantiles(old, reference.counts, np.arange(1, 10) / 10) if reference.counts else np.empty(0)
     edges = np.unique(deciles)
-    return psi_of_counts(
+    return distances.psi(
         np.append(_binned(old, np.array(reference.counts), edges), reference.missing),
         np.append(_binned(new, np.array(current.counts), edges), current.missing),
+        FLOOR,
     )
 
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from nightscore.measures.bins import count_levels, count_numbers, level_counts, to_vector
+from nightscore.measures.bins import count_levels, count_numbers, decile_edges, level_counts, to_vector
 from nightscore.measures.bootstrap import Matrix
 from nightscore.measures.metrics import Vector
 from nightscore.measures.profiles import Kind
-from nightscore.measures.shift import decile_edges
 
 FEWEST_ROWS = 30
 """Of a level on either side: fewer say too little about it."""

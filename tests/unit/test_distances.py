@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightscore.measures import distances, shift
-from nightscore.measures.bins import count_levels, count_numbers, level_counts, to_vector
+from nightscore.measures import distances
+from nightscore.measures.bins import Counts, count_levels, count_numbers, decile_edges, level_counts, to_vector
 from nightscore.measures.distances import FLOOR, LAPLACE, UNSMOOTHED, ZEROS, Independence, Smoothing
 from nightscore.measures.metrics import Vector
 from nightscore.measures.profiling import build_reference
-from nightscore.measures.shift import Counts, decile_edges
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "drift.json").read_text(encoding="utf-8"))
 FLIGHT_CASES = {"nyc_hour": "hour", "nyc_distance": "distance"}
@@ -297,12 +296,7 @@ def test_an_empty_bin_changes_nothing(old: Counts, new: Counts) -> None:
 @given(st.lists(st.floats() | st.integers(-3, 3).map(float), max_size=40), st.lists(st.integers(-3, 3), max_size=5))
 def test_counting_by_comparison_is_counting_by_search(values: list[float], edges: list[int]) -> None:
     vector, unique = np.array(values, np.float64), np.unique(np.array(edges, np.float64))
-    assert count_numbers(vector, unique).tolist() == shift.count_bins(vector, unique).tolist()
     finite = vector[np.isfinite(vector)]
-    left = np.bincount(np.searchsorted(unique, finite, side="right"), minlength=len(unique) + 1)
-    assert count_numbers(vector, unique, closed="left").tolist() == [*left, len(vector) - len(finite)]
-
-
-@given(COUNTS, COUNTS)
-def test_the_floored_psi_is_that_of_a_changeset(old: Counts, new: Counts) -> None:
-    assert distances.psi(old, new, FLOOR) == pytest.approx(shift.psi_of_counts(old, new), abs=1e-12)
+    for closed, side in (("right", "left"), ("left", "right")):
+        found = np.bincount(np.searchsorted(unique, finite, side=side), minlength=len(unique) + 1)
+        assert count_numbers(vector, unique, closed=closed).tolist() == [*found, len(vector) - len(finite)]
