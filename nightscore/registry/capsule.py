@@ -22,11 +22,12 @@ from nightscore.spec.base import Task
 from nightscore.training.algorithms import MODEL_FILES, Model, algorithm_of, read_model
 from nightscore.training.fit import EXPECTED, EXPECTED_PROBABILITY, EXPECTED_RAW, EXPECTED_SCORE, Trained
 from nightscore.training.matrix import Encoding, Vector, encode, row_key
+from nightscore.training.reference import REFERENCE_FILE, SAMPLE_FILE, Reference
 
 CALIBRATION_FILE, HELD_OUT_FILE = "calibration.json", "held_out.parquet"
 OWN_FILES = frozenset(
     {*MODEL_FILES.values(), "features.json", "spec.yaml", "metrics.json", "golden.parquet", "environment.json",
-     "context.json", CALIBRATION_FILE, HELD_OUT_FILE, MANIFEST_FILE}
+     "context.json", CALIBRATION_FILE, HELD_OUT_FILE, REFERENCE_FILE, SAMPLE_FILE, MANIFEST_FILE}
 )  # fmt: skip
 
 
@@ -66,6 +67,10 @@ class Capsule:
         """Key, label, `_score` and `_probability` of the held-out rows, see `Trained`; None where none were kept."""
         path = self.folder / HELD_OUT_FILE
         return pl.read_parquet(path.read_bytes()) if path.is_file() else None
+
+    def reference(self) -> Reference | None:
+        """What later nights are compared with; None where none was kept."""
+        return Reference.from_folder(self.folder)
 
 
 def write_capsule(
@@ -171,6 +176,7 @@ def _files(trained: Trained, pipeline_yaml: str, context: Mapping[str, object]) 
         trained.model.file_name: trained.model.to_bytes(),
         "golden.parquet": _parquet(trained.golden),
         HELD_OUT_FILE: _parquet(trained.held_out),
+        **(trained.reference.as_files() if trained.reference else {}),
         **{name: text.encode() for name, text in texts.items()},
     }
 

@@ -35,6 +35,7 @@ from nightscore.training.ensemble import ENSEMBLE, EnsembleModel, Member, shares
 from nightscore.training.evaluate import Scored, evaluate, labels_of, measure_fairness, measure_groups
 from nightscore.training.fit import EXPECTED, HELD_OUT_PROBABILITY, HELD_OUT_SCORE, Trained
 from nightscore.training.matrix import SCORE_DATE, Vector, encode, row_key
+from nightscore.training.reference import read_frame, with_reference
 
 CAPSULE_FOLDER = "capsule"
 """Where an ensemble's snapshot keeps a member's capsule, beside what that member learnt from."""
@@ -113,7 +114,7 @@ def make_ensemble(pipeline: Pipeline, parts: Sequence[Part]) -> Trained:
         [Member(p.weight, p.capsule.encoding, p.capsule.calibrator, p.capsule.model) for p in parts]
     )
     rows, scored = _unseen_by_all(pipeline, parts, [one.weight for one in model.members])
-    return Trained(
+    made = Trained(
         pipeline=pipeline,
         model=model,
         encoding=model.encoding,
@@ -128,6 +129,18 @@ def make_ensemble(pipeline: Pipeline, parts: Sequence[Part]) -> Trained:
             pl.Series(HELD_OUT_PROBABILITY, scored[ENSEMBLE].probabilities),
         ),
     )
+    return with_reference(made, read_frame(_learnt(pipeline, parts)))
+
+
+def _learnt(pipeline: Pipeline, parts: Sequence[Part]) -> pl.DataFrame:
+    """The rows that any member learnt from; a date is as the newest member that knows it has it."""
+    found: list[pl.DataFrame] = []
+    dates: set[date] = set()
+    for part in sorted(parts, key=lambda part: (part.last, part.version), reverse=True):
+        rows = pl.read_parquet(part.training_set).filter(~pl.col(SCORE_DATE).is_in(sorted(dates)))
+        found.append(rows)
+        dates |= set(rows[SCORE_DATE].to_list())
+    return pl.concat(found, how="diagonal_relaxed").sort(row_key(pipeline))
 
 
 def content_of(parts: Sequence[Part]) -> str:

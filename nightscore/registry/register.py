@@ -26,6 +26,7 @@ from nightscore.registry.studies import record_version_run
 from nightscore.registry.versions import make_first_champion, open_capsule
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.fit import Trained, train
+from nightscore.training.reference import read_partitions, with_reference
 from nightscore.training.training_set import TrainingSet, make_training_set
 from nightscore.training.worth import worth_line
 
@@ -92,6 +93,8 @@ def train_version(workspace: Workspace, pipeline: Pipeline, as_of: date, purpose
     with timed_step(workspace, pipeline.name, "model", [as_of], run_id) as log:
         begun = perf_counter()
         trained = train(training_set.frame, pipeline)
+        paths = {one.score_date: workspace.lake.store.verified_path(one.md5) for one in training_set.features}
+        trained = with_reference(trained, read_partitions(paths))
         version = _register(workspace, pipeline, trained, training_set, recipe, purpose, run_id)
         record_version_run(workspace, pipeline, version, perf_counter() - begun, run_id)
         _finish(workspace, pipeline, version)

@@ -51,12 +51,15 @@ def retrain(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Join the training set anew, train on it, and write the capsule's own files to `folder/capsule`."""
     from nightscore.registry.capsule import write_capsule
     from nightscore.training.fit import train
+    from nightscore.training.reference import read_partitions, with_reference
     from nightscore.training.training_set import join_labels
 
     pipeline, inputs = _pipeline(plan), Path(plan["inputs"])
     joined = join_labels(pipeline, _scan(inputs / "features"), _scan(inputs / "labels"))
     content = write_parquet(joined.frame, row_key(pipeline), folder / "training_set.parquet")
-    identity = write_capsule(folder / "capsule", train(joined.frame, pipeline), _spec_text(plan), {})
+    read = read_partitions({date.fromisoformat(path.stem): path for path in (inputs / "features").glob("*.parquet")})
+    trained = with_reference(train(joined.frame, pipeline), read)
+    identity = write_capsule(folder / "capsule", trained, _spec_text(plan), {})
     return {"training_set_content": content, "function_sha256": identity.function_sha256}
 
 

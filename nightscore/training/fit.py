@@ -36,6 +36,7 @@ from nightscore.training.matrix import (
     fit_encoding,
     row_key,
 )
+from nightscore.training.reference import Reference
 from nightscore.training.worth import measure_worth
 
 GOLDEN_ROWS = 200
@@ -67,7 +68,8 @@ class Trained:
 
     The final model learns from every date but those that calibrate it. `metrics`: see `_measure`. `importance`:
     feature → total gain. `held_out`: key, label, `_score` and `_probability` of every row of the held-out dates,
-    sorted by key, each scored by a model and a calibrator of its fold's past, not by the final ones.
+    sorted by key, each scored by a model and a calibrator of its fold's past, not by the final ones. `reference`: what
+    later nights are compared with; None where nobody will (`training/reference.py` adds it).
     """
 
     pipeline: Pipeline
@@ -78,6 +80,11 @@ class Trained:
     importance: dict[str, float]
     golden: pl.DataFrame
     held_out: pl.DataFrame
+    reference: Reference | None = None
+
+    def score(self, frame: pl.DataFrame) -> Vector:
+        """Scores (rows,) of the feature columns of `frame`, by the final model."""
+        return self.model.predict(encode(frame.select(self.encoding.names), self.encoding))
 
 
 def train(frame: pl.DataFrame, pipeline: Pipeline) -> Trained:
