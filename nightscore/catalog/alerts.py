@@ -70,7 +70,7 @@ def mark_sent(connection: sa.Connection, alert_id: int, now: datetime) -> None:
 
 def mark_failed(connection: sa.Connection, alert_id: int, error: str, next_try_at: datetime | None) -> None:
     """Some service did not take the message: another try at `next_try_at`, or given up without one."""
-    again = {"status": "given_up"} if next_try_at is None else {"next_try_at": next_try_at}
+    again: dict[str, object] = {"status": "given_up"} if next_try_at is None else {"next_try_at": next_try_at}
     _mark(connection, alert_id, last_error=error, **again)
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, Literal
 
+import sqlalchemy as sa
+
 from nightscore.catalog.decisions import Decision, list_decisions, record_decision
 from nightscore.catalog.rollouts import Rollout, running_rollout
 from nightscore.errors import AliasMissing, ChangesetRefused
 from nightscore.lake.workspace import Workspace
-from nightscore.monitoring.alerts import send_alert
+from nightscore.monitoring.alerts import deliver_alerts, enqueue_alert
 from nightscore.monitoring.readouts import Readout, read_rollout, read_watch
 from nightscore.publishing.retreat import retreat
 from nightscore.registry.aliases import CHAMPION, PREVIOUS, require_alias
@@ -40,7 +42,16 @@ class Review:
 
 
 def review_rollout(workspace: Workspace, pipeline: Pipeline, night: date, run_id: str) -> Review:
-    """Judge what runs, as known on `night`, and do what follows; without a rollout, watch the newest champion."""
+    """Judge what runs, as known on `night`, and do what follows; without a rollout, watch the newest champion.
+
+    People are told of what was decided, once it is committed.
+    """
+    review = _judge(workspace, pipeline, night, run_id)
+    deliver_alerts(workspace)
+    return review
+
+
+def _judge(workspace: Workspace, pipeline: Pipeline, night: date, run_id: str) -> Review:
     with workspace.engine.connect() as connection:
         rollout = running_rollout(connection, pipeline.name)
     if rollout is None:
@@ -72,8 +83,13 @@ def _name(rollout: Rollout) -> str:
 
 def _take_back(workspace: Workspace, pipeline: Pipeline, rollout: Rollout, readout: Readout, night: date) -> Review:
     reason = f"{rollout.kind} of {_name(rollout)}: {readout.reason}"
-    end_rollout(workspace, rollout, "rolled_back", night, ACTOR, reason, readout.evidence)
-    send_alert(workspace.settings, f"Nightscore: {_name(rollout)} taken back", reason)
+    title, now = f"Nightscore: {_name(rollout)} taken back", workspace.clock.now()
+
+    def tell(connection: sa.Connection) -> None:
+        occasion = f"rollout {rollout.rollout_id} taken back"
+        enqueue_alert(connection, pipeline.name, _name(rollout), occasion, title, reason, now)
+
+    end_rollout(workspace, rollout, "rolled_back", night, ACTOR, reason, readout.evidence, tell)
     return Review("taken_back", reason, _name(rollout), readout.evidence)
 
 
@@ -163,8 +179,13 @@ def _decide(
         )
         if not asked_before:
             record_decision(connection, made)
-    if not asked_before and verdict in {"asked", "taken_back"}:
-        send_alert(
-            workspace.settings, f"Nightscore: {subject} {verdict.replace('_', ' ')}", f"{reason}\n{command or ''}"
-        )
+            _tell(connection, made, night, command)
     return Review(verdict, reason, subject, evidence)
+
+
+def _tell(connection: sa.Connection, made: Decision, night: date, command: str | None) -> None:
+    words = made.verdict.replace("_", " ")
+    enqueue_alert(
+        connection, made.pipeline, made.subject, f"{made.kind} {words} {night}", f"Nightscore: {made.subject} {words}",
+        f"{made.reason}\n{command or ''}", made.at,
+    )  # fmt: skip

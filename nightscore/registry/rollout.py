@@ -5,7 +5,7 @@ judged by labels of the one before. Added here: a step. Not here: the evidence t
 (`nightscore/monitoring/rollouts.py`), or who scores which row (`nightscore/scoring`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -121,13 +121,17 @@ def grow(
 
 def end_rollout(
     workspace: Workspace, rollout: Rollout, status: str, night: date, actor: str, reason: str,
-    evidence: Mapping[str, Any],
+    evidence: Mapping[str, Any], also: Callable[[sa.Connection], object] = lambda _: None,
 ) -> None:  # fmt: skip
-    """The rollout ends as `completed`, `rolled_back` or `stopped`: its version scores no row from the next night on."""
+    """The rollout ends as `completed`, `rolled_back` or `stopped`: its version scores no row from the next night on.
+
+    `also` is done in the same transaction.
+    """
     with workspace.engine.begin() as connection:
         _require_same(connection, rollout)
         close_rollout(connection, rollout, status, night, actor, reason, evidence, workspace.clock.now())
         _tell(connection, rollout, status, night, actor, reason, evidence, workspace.clock.now())
+        also(connection)
 
 
 def close_rollout(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
+from itertools import takewhile
 from time import perf_counter
 
 from nightscore.catalog.models import ModelVersion, list_versions
@@ -16,7 +17,7 @@ from nightscore.catalog.publications import Publication, list_publications, snap
 from nightscore.catalog.reproductions import Reproduction, list_reproductions, streak
 from nightscore.errors import CannotReproduce
 from nightscore.lake.workspace import Workspace
-from nightscore.monitoring.alerts import send_alert
+from nightscore.monitoring.alerts import deliver_alerts, enqueue_alert
 from nightscore.reproduction.nights import reproduce_night
 from nightscore.reproduction.versions import reproduce_version
 
@@ -77,6 +78,7 @@ def run_drill(
             attempts.append(_drill(workspace, pipeline_name, candidates, seed))
         else:
             skipped.append(reason)
+    deliver_alerts(workspace)
     drilled = _drilled(workspace, pipeline_name)
     everything = [one for candidates in kinds.values() for one in candidates]
     standing = tuple(one.title for one in find_broken(everything, drilled))
@@ -165,8 +167,8 @@ def _drill(workspace: Workspace, pipeline: str, candidates: Sequence[Candidate],
     broken = [one for one in find_broken(candidates, drilled) if one.subject != last]
     chosen = choose_candidate(broken or candidates, subjects, seed)
     made = _attempt(workspace, pipeline, chosen)
-    if made.outcome != "reproduced" and not _is_known(made, _newest(drilled, chosen.subject)):
-        _alert(workspace, chosen, made)
+    if made.outcome != "reproduced":
+        _alert(workspace, pipeline, chosen, made)
     return made
 
 
@@ -184,13 +186,13 @@ def _newest(drilled: Sequence[Reproduction], subject: Subject) -> Reproduction |
     return next((one for one in drilled if subject_of(one) == subject), None)
 
 
-def _is_known(made: Reproduction, previous: Reproduction | None) -> bool:
-    if previous is None:
-        return False
-    return (made.outcome, made.first_difference) == (previous.outcome, previous.first_difference)
-
-
-def _alert(workspace: Workspace, chosen: Candidate, made: Reproduction) -> None:
+def _alert(workspace: Workspace, pipeline: str, chosen: Candidate, made: Reproduction) -> None:
+    """Tell people of a break, once for all attempts in a row that meet the same one."""
+    attempts = [one for one in _drilled(workspace, pipeline) if subject_of(one) == chosen.subject]
+    found = (made.outcome, made.first_difference)
+    met = len(list(takewhile(lambda one: (one.outcome, one.first_difference) == found, attempts)))
     verdict = "was made again, but not equal" if made.outcome == "not equal" else "cannot be made again"
+    title, occasion = f"{chosen.title} {verdict}", f"broken since drill {len(attempts) - met + 1}"
     body = f"First difference: {made.first_difference}\nRun it by hand: {chosen.command}"
-    send_alert(workspace.settings, f"{chosen.title} {verdict}", body)
+    with workspace.engine.begin() as connection:
+        enqueue_alert(connection, pipeline, chosen.title, occasion, title, body, workspace.clock.now())

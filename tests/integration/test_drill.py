@@ -47,6 +47,7 @@ def workspace(scored: Workspace, receiver: Receiver) -> Iterator[Workspace]:
     yield replace(scored, settings=told)
     with scored.engine.begin() as connection:
         connection.execute(sa.text("delete from nightscore.reproduction"))
+        connection.execute(sa.text("delete from nightscore.alert"))
 
 
 def drill(workspace: Workspace, seed: str = "a", budget_seconds: float = BUDGET_SECONDS) -> DrillResult:

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from nightscore.catalog.alerts import list_alerts
 from nightscore.catalog.decisions import list_decisions
 from nightscore.catalog.models import ModelVersion, holders_of
 from nightscore.catalog.postgres import Server
@@ -192,6 +193,11 @@ def test_an_alias_that_contradicts_the_rollout_stops_the_night(shop: Versions) -
     assert rows_of(workspace, NEXT) == []
 
 
+def told(workspace: Workspace) -> list[tuple[str, str, str, str]]:
+    with workspace.engine.connect() as connection:
+        return [(one.subject, one.occasion, one.title, one.body) for one in list_alerts(connection)]
+
+
 def test_a_canary_that_is_credibly_worse_is_taken_back_when_its_labels_are_mature(shop: Versions) -> None:
     workspace, pipeline, good, other = shop
     canary = rolled(pipeline, kind="canary", steps=(40, 100), min_days=12)
@@ -208,6 +214,7 @@ def test_a_canary_that_is_credibly_worse_is_taken_back_when_its_labels_are_matur
         assert running_rollout(connection, "visits") is None
         newest = list_decisions(connection, "visits", 1)[0]
     assert (newest.kind, newest.subject, newest.verdict) == ("rollout", other.name, "rolled_back")
+    assert told(workspace) == [(other.name, "rollout 1 taken back", "Nightscore: visits@2 taken back", review.reason)]
 
 
 def test_a_canary_grows_and_becomes_champion(shop: Versions) -> None:
@@ -279,6 +286,8 @@ def test_a_new_champion_that_is_credibly_worse_is_taken_back_by_itself(shop: Ver
     assert aliases(workspace) == {"champion": good.version}
     assert set(predictions(workspace, LATER)["model_version"]) == {good.version}
     assert review_rollout(workspace, direct, LATER, "review").action == "none"
+    title = "Nightscore: visits@2 taken back"
+    assert told(workspace) == [(other.name, f"watch taken back {LATER}", title, review.reason)]
 
 
 def swap_columns(text: bytes) -> bytes:
