@@ -17,7 +17,7 @@ def build_published(pipeline: Pipeline) -> dg.AssetsDefinition:
     key = key_of(pipeline, "published")
     spec = daily_spec(
         pipeline, "published", f"bi.{pipeline.name}_current: {pipeline.publish.description or pipeline.description}",
-        deps=[key_of(pipeline, "predictions")], kinds={"postgres", "view"},
+        deps=[key_of(pipeline, "predictions"), key_of(pipeline, "watch")], kinds={"postgres", "view"},
         metadata={"dagster/table_name": f"bi.{pipeline.name}_current"},
     )  # fmt: skip
 

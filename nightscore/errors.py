@@ -138,6 +138,10 @@ class IncidentRefused(Permanent):
     """There is no such open incident, or it cannot be decided on as asked; nothing moved."""
 
 
+class FeedbackRefused(Permanent):
+    """A file of reviews cannot be written, or cannot be taken in as it stands; nothing was added."""
+
+
 class NotEnoughData(Permanent):
     """A training set or evaluation has too little mature data."""
 
@@ -164,7 +168,3 @@ class NotReadable(ContractViolation):
 
 class GateBlocked(ContractViolation):
     """A gate's blocking expectation failed."""
-
-
-class NightRefused(ContractViolation):
-    """The watch held a night back, or has not judged it; what was published before still stands."""

@@ -12,6 +12,7 @@ from assets.changesets import build_changesets
 from assets.clean import build_clean
 from assets.features import build_features
 from assets.model import build_model
+from assets.night_reports import build_night_report
 from assets.predictions import build_predictions
 from assets.promotion import build_model_decisions, build_promotion
 from assets.published import build_published
@@ -20,6 +21,7 @@ from assets.restatements import build_restatements
 from assets.rollouts import build_rollouts
 from assets.sources import build_source
 from assets.tuning import build_tuning
+from assets.watch import build_watch
 from jobs.attempts import build_attempt_job, build_model_decision_job
 from jobs.decisions import build_decision_job
 from jobs.drill import build_drill_job
@@ -57,7 +59,8 @@ def _build_pipeline(pipeline: Pipeline) -> dg.Definitions:
     reproduction, drill = build_reproduction(pipeline), build_drill(pipeline)
     changesets, restatements = build_changesets(pipeline), build_restatements(pipeline)
     promotion, model_decisions = build_promotion(pipeline), build_model_decisions(pipeline)
-    night = [*inputs, features, *outputs, restatements, build_rollouts(pipeline)]
+    watch, rollouts, night_report = build_watch(pipeline), build_rollouts(pipeline), build_night_report(pipeline)
+    night = [*inputs, features, *outputs, watch, restatements, rollouts, night_report]
     return dg.Definitions.merge(
         dg.Definitions(
             assets=[*night, model, promotion, model_decisions, changesets, reproduction], asset_checks=[drill]

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from nightscore.catalog.tables import incident, watch_event, watch_signal, watch_state, watch_verdict
-from nightscore.errors import NightRefused
 
 NIGHT = "night"
 """The kind of event that holds the evidence of a night."""
@@ -79,21 +78,6 @@ def _newest_verdict(
     )
     row = connection.execute(query).mappings().first()
     return None if row is None else WatchVerdict(**row)
-
-
-def require_watched(connection: sa.Connection, pipeline: str, night: date, md5: str) -> None:
-    """Raises NightRefused unless the watch has let this very content pass."""
-    verdict, attempted = watch_verdict_on(connection, pipeline, night, md5), f"Publishing {pipeline} {night}"
-    if verdict is None:
-        raise NightRefused(
-            attempted, "the watch has not judged these predictions",
-            f"run the night (`nightscore night {pipeline} {night}`), which judges what it scores",
-        )  # fmt: skip
-    if not verdict.passed:
-        raise NightRefused(
-            attempted, verdict.reasons,
-            "repair the input and run the night again, or call it normal: `nightscore incidents list` and `accept`",
-        )  # fmt: skip
 
 
 def append_watch_event(

@@ -20,6 +20,7 @@ FEWEST_DATES = 8
 """Dates below which a standard deviation of dates is not worth limits."""
 LEAST_K = 3.0
 FACTOR = 1.5
+_FEWEST_PAST = 14
 _ROUNDING = 1e-9
 """Of the centre: a deviation that is smaller is none."""
 
@@ -47,7 +48,8 @@ class ControlChart:
 def fit_chart(values: Iterable[float | None], least_k: float = LEAST_K, factor: float = FACTOR) -> ControlChart | None:
     """Limits from the values of the reference's dates; None with fewer than eight.
 
-    Each date is measured in the standard deviation of the others from their mean; k is `factor` times the 99th
+    Each date is measured in the standard deviation of the others from their mean, and in that of the dates before it
+    from theirs, since a night is compared with its past and many columns wander; k is `factor` times the 99th
     percentile of that, `least_k` at least: the rule of the other levels, left-out dates and a factor, so one date in a
     hundred of the reference lies outside at most. A constant has limits some billionths of it apart.
     """
@@ -56,7 +58,23 @@ def fit_chart(values: Iterable[float | None], least_k: float = LEAST_K, factor: 
         return None
     centre = float(known.mean())
     sd = max(float(known.std(ddof=1)), _ROUNDING * max(abs(centre), 1.0))
-    return ControlChart(centre, sd, max(least_k, factor * float(np.quantile(left_out_deviations(known), 0.99))))
+    return ControlChart(centre, sd, max(least_k, factor * _usual_deviation(known)))
+
+
+def _usual_deviation(known: Vector) -> float:
+    return max(
+        float(np.quantile(found, 0.99)) for found in (left_out_deviations(known), forward_deviations(known)) if len(found)
+    )
+
+
+def forward_deviations(values: Vector) -> Vector:
+    """How many standard deviations of the earlier values each of `values` lies from their mean; after a fortnight."""
+    least = _ROUNDING * max(float(np.abs(values).max(initial=0.0)), 1.0)
+    pasts = [values[:at] for at in range(_FEWEST_PAST, len(values))]
+    return np.array([
+        abs(value - past.mean()) / max(float(past.std(ddof=1)), least)
+        for past, value in zip(pasts, values[_FEWEST_PAST:], strict=True)
+    ])
 
 
 def left_out_deviations(values: Vector) -> Vector:

@@ -3,6 +3,7 @@
 Added here: a figure of left-out dates. Not here: the factor or the least value that a policy puts on it.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import date
 
@@ -15,6 +16,8 @@ from nightscore.measures.metrics import Vector
 
 FEWEST = 3
 """Left-out comparisons below which a percentile of them means nothing."""
+_LEAST, _LARGEST = 1e-9, 50.0
+"""PSI that counts as one, and the largest logarithm of one."""
 
 
 def left_out_psi(counts: Counts, groups: Codes) -> Vector:
@@ -22,6 +25,35 @@ def left_out_psi(counts: Counts, groups: Codes) -> Vector:
     totals = {group: counts[groups == group].sum(axis=0) for group in np.unique(groups).tolist()}
     found = [psi(totals[group] - own, own) for group, own in zip(groups.tolist(), counts, strict=True)]
     return np.array([one for one in found if one is not None], np.float64)
+
+
+def forward_psi(counts: Counts, groups: Codes) -> Vector:
+    """PSI of each row of `counts` (units in order of time, bins) against the earlier ones of its group.
+
+    A night is compared with its past, so a column that wanders is further from it than left-out dates in the midst of
+    the reference are. The first two of a group have too little of a past.
+    """
+    found: list[float | None] = []
+    for group in np.unique(groups).tolist():
+        own = counts[groups == group]
+        past = np.cumsum(own, axis=0)
+        found += [psi(past[at - 1], own[at]) for at in range(2, len(own))]
+    return np.array([one for one in found if one is not None], np.float64)
+
+
+def limit_of_next(values: Vector, confidence: float = 0.999) -> float | None:
+    """What the next of such positive values stays below with `confidence`: a one-sided prediction limit of logarithms.
+
+    Hahn & Meeker, Statistical Intervals, 1991, section 4.8: mean + t · sd · sqrt(1 + 1/n). Infinitely wide limits say
+    nothing, so fewer than eight values, or none that differ, give None.
+    """
+    from scipy.special import stdtrit
+
+    known = np.log(values[values > _LEAST])
+    if len(known) < 8 or not float(known.std()):
+        return None
+    apart = float(stdtrit(len(known) - 1, confidence)) * float(known.std(ddof=1)) * math.sqrt(1 + 1 / len(known))
+    return math.exp(min(float(known.mean()) + apart, _LARGEST))
 
 
 def week_counts(dates: Sequence[date], counts: Counts) -> Counts:

@@ -132,12 +132,16 @@ def share_of_first(counts: Counts, kind: Kind) -> float | None:
     return float(counts[_true(kind)] / known) if known else None
 
 
-def out_of_range_rate(profile: ColumnProfile, column: pl.Series) -> float | None:
-    """The share of rows below the reference's minimum or above its maximum; None without rows or for another kind."""
+def out_of_range_rate(profile: ColumnProfile, column: pl.Series, margin: float = 0.0) -> float | None:
+    """The share of rows beyond the reference's minimum or maximum by more than `margin` times the span between them.
+
+    None without rows or for another kind.
+    """
     if profile.minimum is None or profile.maximum is None or not len(column):
         return None
     values = to_vector(column)
-    outside = (values < profile.minimum) | (values > profile.maximum)
+    room = margin * (profile.maximum - profile.minimum)
+    outside = (values < profile.minimum - room) | (values > profile.maximum + room)
     return float(np.count_nonzero(outside & ~np.isnan(values)) / len(values))
 
 

@@ -1,4 +1,5 @@
-"""Watching the nights: drift, maturity, realised performance, incidents, the policy of retraining, and alerts.
+"""After the verdict: outcomes and their maturity, realised performance, rollouts, reviews by people, and alerts.
 
-Only alerts are here yet; `nightscore/measures` holds the statistics that the others will stand on.
+Added here: something that is learnt from published nights, or done about them. Not here: judging a night before it is
+published (`nightscore/watch`).
 """

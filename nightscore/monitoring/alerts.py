@@ -22,9 +22,9 @@ from nightscore.catalog.alerts import (
     mark_sent,
 )
 from nightscore.lake.workspace import Workspace
-from nightscore.monitoring.evidence import NightDecision
 from nightscore.monitoring.redaction import find_secrets, hide, redact
 from nightscore.monitoring.services import REMEDY, Service, find_services
+from nightscore.watch.evidence import NightDecision
 
 BACK_OFF = (
     timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=2), timedelta(hours=12),

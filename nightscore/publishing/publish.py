@@ -1,7 +1,7 @@
 """Publish a night: COPY into a fresh table, constrain it, attach it, move the pointer; one transaction.
 
 Readers see the old revision or the new one, never a part. Added here: steps of that transaction.
-Not here: who may publish what, which the predictions' gate decided before.
+Not here: what may be published, which the gate of predictions and the watch decide.
 """
 
 from collections.abc import Sequence
@@ -33,6 +33,7 @@ from nightscore.publishing.mart import MartColumn, ensure_table, mart_columns
 from nightscore.publishing.views import ensure_views
 from nightscore.spec.datasets import predictions_dataset
 from nightscore.spec.pipeline import Pipeline
+from nightscore.watch.verdicts import ensure_verdict
 
 BATCH_ROWS = 1 << 16
 
@@ -40,7 +41,10 @@ BATCH_ROWS = 1 << 16
 def publish_nights(
     workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str, actor: str
 ) -> list[NightOutcome]:
-    """Publish the predictions of `nights`, each atomically; a night that is published as it is stays so."""
+    """Publish the predictions of `nights`, each atomically; a night that is published as it is stays so.
+
+    A night that the watch holds back is blocked, and readers go on seeing what they saw.
+    """
     with timed_step(workspace, pipeline.name, "publish", nights, run_id) as log:
         versions = workspace.lake.require(predictions_dataset(pipeline.name), nights)
         built = ensure_mart(workspace, pipeline, versions[0])
@@ -82,6 +86,9 @@ def _publish_night(
     if current is not None and current.content_md5 == version.md5:
         _record_published(workspace, current, run_id)
         return _outcome(current, "reused")
+    verdict = ensure_verdict(workspace, pipeline, version, run_id)
+    if not verdict.passed:
+        return NightOutcome(f"{pipeline.name}.published", night, "blocked", 0, tuple(verdict.reasons))
     try:
         made = _load_and_point(workspace, pipeline, version, receipt, run_id, actor)
     except (OperationalError, DatabaseUnavailable) as error:

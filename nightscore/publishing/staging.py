@@ -33,6 +33,7 @@ from nightscore.lake.workspace import Workspace
 from nightscore.publishing.publish import ensure_mart, load_rows
 from nightscore.publishing.review import compare_content
 from nightscore.spec.pipeline import Pipeline
+from nightscore.watch.verdicts import ensure_verdict
 
 
 def stage_publications(
@@ -81,6 +82,9 @@ def _stage(workspace: Workspace, pipeline: Pipeline, item: Item, run_id: str) ->
         (version,) = versions_by_id(connection, [item.predictions_id or 0])
         receipt = receipt_by_id(connection, item.receipt_id or 0)
         base = publication_by_id(connection, item.base_publication_id) if item.base_publication_id else None
+    verdict = ensure_verdict(workspace, pipeline, version, run_id)
+    if not verdict.passed:
+        return _hold_back(workspace, item, "; ".join(verdict.reasons))
     identical = base is not None and base.content_md5 == version.md5
     if not identical:
         ensure_mart(workspace, pipeline, version)
@@ -101,6 +105,14 @@ def _stage(workspace: Workspace, pipeline: Pipeline, item: Item, run_id: str) ->
         done |= {"seconds": item.seconds + perf_counter() - begun, "difference": difference}
         update_item(connection, item.changeset_id, item.score_date, done)
     return str(done["outcome"])
+
+
+def _hold_back(workspace: Workspace, item: Item, reason: str) -> str:
+    with workspace.engine.begin() as connection:
+        _require_turn(connection, item)
+        blocked = {"outcome": "blocked", "reason": reason}
+        update_item(connection, item.changeset_id, item.score_date, blocked)
+    return "blocked"
 
 
 def _require_turn(connection: sa.Connection, item: Item) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 NOT_MEASURED = "not measured"
 _NUMBER = re.compile(r"[-−+]?[\d,]+(\.\d+)?(e[-+]\d+)?( %)?( \(.*\))?")
@@ -16,7 +17,11 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;margin:.6rem 0}
 th,td{padding:.15rem .9rem .15rem 0;text-align:left;border-bottom:1px solid #e3e6ea;vertical-align:top}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td{overflow-wrap:anywhere}
-svg{display:block;max-width:100%;height:auto;margin:.6rem 0}pre{background:#f4f6f8;padding:.6rem .8rem;overflow-x:auto}
+td:not(:last-child){overflow-wrap:break-word}
+svg{display:block;max-width:100%;height:auto;margin:.6rem 0}
+.lead{font-size:1.1rem;padding:.5rem .9rem;border-left:6px solid #009e73;background:#f4f6f8}
+.lead.warned{border-color:#e69f00}.lead.bad{border-color:#d55e00}
+pre{background:#f4f6f8;padding:.6rem .8rem;overflow-x:auto}
 """
 
 
@@ -43,13 +48,21 @@ class Commands:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """What must be read first; the tone colours its edge, and the text says it too."""
+
+    text: str
+    tone: Literal["good", "warned", "bad"] = "good"
+
+
+@dataclass(frozen=True)
 class Chart:
     """A chart of the page, drawn only there."""
 
     draw: Callable[[], str]
 
 
-Block = str | Table | Bullets | Commands | Chart
+Block = str | Lead | Table | Bullets | Commands | Chart
 Sections = Iterable[tuple[str, Sequence[Block]]]
 """Headings, each with what stands under it."""
 
@@ -96,6 +109,8 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- {_plain(line)}" for line in lines)
         case Commands(lines):
             return "\n".join(["```console", *map(_printable, lines), "```"])
+        case Lead(text):
+            return f"**{_plain(text)}**"
         case str(text):
             return _plain(text)
     return ""
@@ -118,6 +133,8 @@ def _html(block: Block) -> str:
         case Chart(draw):
             # Within a page of HTML the name spaces go without saying; nothing in it then looks like a link.
             return re.sub(r' xmlns(:xlink)?="[^"]*"', "", draw())
+        case Lead(text, tone):
+            return f'<p class="lead {tone}">{escape(_printable(text))}</p>'
         case str(text):
             return f"<p>{escape(_printable(text))}</p>"
 

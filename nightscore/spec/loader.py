@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nightscore.errors import SpecError
 from nightscore.spec.learning_rules import check_learning
+from nightscore.spec.metric_rules import check_metrics
 from nightscore.spec.pipeline import Finding, Pipeline, check_sections
 from nightscore.spec.section_rules import check_each_section
 from nightscore.spec.sources import Source
@@ -87,7 +88,7 @@ def _validate(
 
 
 def _check(spec: Pipeline, path: Path, dbt_models: Collection[str] | None) -> list[Finding]:
-    rules = (check_sections, check_each_section, check_learning)
+    rules = (check_sections, check_each_section, check_learning, check_metrics)
     findings = [*(found for rule in rules for found in rule(spec)), *_check_files(spec, path, dbt_models)]
     return [(where, shorten(found), expected) for where, found, expected in findings]
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from nightscore.catalog.gates import RowAccount
 from nightscore.catalog.partitions import PartitionVersion
+from nightscore.catalog.watch import newest_state
 from nightscore.errors import NotEnoughData
 from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.objects import StoredObject
@@ -21,6 +22,8 @@ from nightscore.spec.datasets import features_dataset, labels_dataset, training_
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.windows import nights_between
 from nightscore.training.matrix import row_key
+
+HELD_BACK = "the watch held it back"
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,11 @@ class TrainingSet:
 def make_training_set(workspace: Workspace, pipeline: Pipeline, as_of: date, run_id: str) -> TrainingSet:
     """Join and commit the training set of night `as_of`; equal content is reused.
 
-    Raises NotReadable for a date of the window that has not passed its gates, NotEnoughData when none is mature.
+    Nights that the watch held back are left out. Raises NotReadable for another date of the window that has not passed
+    its gates, NotEnoughData when none is mature.
     """
-    window = training_window(pipeline, as_of)
+    held_back = nights_held_back(workspace, pipeline)
+    window = [night for night in training_window(pipeline, as_of) if night not in held_back]
     labels_known = [night for night in _label_nights(pipeline, window) if night <= as_of]
     features = workspace.lake.require(features_dataset(pipeline.name), window)
     labels = workspace.lake.require(labels_dataset(pipeline.name), labels_known)
@@ -54,7 +59,15 @@ def make_training_set(workspace: Workspace, pipeline: Pipeline, as_of: date, run
     workspace.lake.commit([candidate(dataset, as_of, stored, rows, recipe, standing, inputs)], run_id)
     account = RowAccount(pipeline.name, dataset, as_of, joined.rows_in, rows, 0, joined.excluded)
     record_accounts(workspace, [account], run_id)
-    return TrainingSet(as_of, joined.frame, stored, features, labels, account, joined.left_out)
+    left_out = joined.left_out | dict.fromkeys(sorted(held_back & set(training_window(pipeline, as_of))), HELD_BACK)
+    return TrainingSet(as_of, joined.frame, stored, features, labels, account, left_out)
+
+
+def nights_held_back(workspace: Workspace, pipeline: Pipeline) -> frozenset[date]:
+    """Nights on which the watch found a fault that nobody has called normal since: no model learns from them."""
+    with workspace.engine.connect() as connection:
+        state = newest_state(connection, pipeline.name) or {}
+    return frozenset(date.fromisoformat(one["night"]) for one in state.get("excluded", ()))
 
 
 def training_window(pipeline: Pipeline, as_of: date) -> list[date]:

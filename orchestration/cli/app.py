@@ -25,7 +25,9 @@ from orchestration.cli import (
     experiments,
     models,
     nights,
+    reports,
     reproduction,
+    reviews,
     rollbacks,
     rollouts,
     specs,
@@ -49,6 +51,7 @@ app.command("attempt")(attempts.attempt)
 app.command("tune")(tune.tune)
 app.command("ci")(ci.ci)
 app.command("status")(nights.status)
+app.command("report")(reports.report)
 app.command("backfill")(backfills.backfill)
 app.command("reproduce")(reproduction.reproduce)
 app.command("trace")(reproduction.trace)
@@ -65,6 +68,7 @@ models.app.command("ensemble")(ensembles.ensemble)
 app.add_typer(models.app, name="models")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(rollouts.app, name="rollout")
+app.add_typer(reviews.app, name="review")
 app.add_typer(changes.app, name="changes")
 app.add_typer(database.app, name="db")
 app.add_typer(data.app, name="data")

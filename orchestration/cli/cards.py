@@ -31,6 +31,7 @@ def card(
     from nightscore.lake.workspace import open_workspace
     from nightscore.registry.versions import require_version
     from nightscore.reports.card_facts import read_card
+    from nightscore.reports.files import write_report
     from nightscore.reports.model_card import render_html, render_markdown
     from nightscore.settings import Settings
 
@@ -43,14 +44,5 @@ def card(
     if out is None:
         sys.stdout.write(text)
     else:
-        _write(out, text)
-
-
-def _write(path: Path, text: str) -> None:
-    from nightscore.errors import SettingsError
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"Writing {path}", str(error), "give a file in a folder that you may write to") from error
-    sys.stderr.write(f"wrote {path}\n")
+        write_report(out, text)
+        sys.stderr.write(f"wrote {out}\n")

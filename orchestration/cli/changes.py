@@ -67,6 +67,7 @@ def diff(
 
     from nightscore.errors import ChangesetRefused
     from nightscore.reports.changeset import render_html, render_text
+    from nightscore.reports.files import write_report
     from nightscore.reports.review import read_review
     from orchestration.cli.change_tables import print_blocked
 
@@ -76,7 +77,8 @@ def diff(
         raise ChangesetRefused(f"To compare {review.changeset.title}", found, remedy)
     facts, difference = review.facts, review.difference
     if html is not None:
-        _write(html, render_html(facts, difference))
+        write_report(html, render_html(facts, difference))
+        sys.stderr.write(f"wrote {html}\n")
     if as_json:
         blocked = [{"night": one.score_date, "reason": one.reason} for one in review.blocked]
         print_json({"changeset": asdict(facts), "blocked": blocked, **difference.as_json()})
@@ -154,13 +156,3 @@ def _actor() -> str:
     from getpass import getuser
 
     return getuser()
-
-
-def _write(path: Path, page: str) -> None:
-    from nightscore.errors import SettingsError
-
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"Writing {path}", str(error), "give a file in a folder that you may write to") from error
-    sys.stderr.write(f"wrote {path}\n")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nightscore.errors import ContractViolation, NightscoreError, Permanent, SettingsError, SpecError, Transient
+from nightscore.errors import ContractViolation, NightscoreError, Permanent, SpecError, Transient
 from nightscore.settings import Settings
 from orchestration.cli.output import JSON_OPTION, print_json
 
@@ -48,12 +48,13 @@ def ci(
     2, 3 or 4 broken, as everywhere. Without a champion the best baseline of the spec stands in.
     """
     from nightscore.reports.ci import exit_code_of, render_markdown
+    from nightscore.reports.files import write_report
 
     names = [pipeline] if pipeline else _pipelines(Settings())
     runs = [run_ci(name, as_of.date() if as_of else None, days) for name in names]
     text = render_markdown(runs)
     if out is not None:
-        _write(out, text)
+        write_report(out, text)
     if as_json:
         print_json([run.as_json() for run in runs])
     else:
@@ -181,10 +182,3 @@ def _require_night(pipeline: "Pipeline", night: date) -> None:
     if night <= dates.start or (dates.end is not None and night > dates.end):
         found = f"{night} is not within the score dates {dates.start} to {dates.end or 'today'}"
         raise SpecError(f"Choosing the night of {pipeline.name}", found, "give --as-of a night after the first one")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"Writing {path}", str(error), "give a file in a folder that you may write to") from error

@@ -9,24 +9,23 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from nightscore.catalog.metrics import MetricValue, record_metrics
 from nightscore.catalog.postgres import Server
+from nightscore.catalog.publications import current_publications
+from nightscore.catalog.reviews import ReviewItem, replace_items
+from nightscore.catalog.watch import replace_incidents, replace_signals
 from nightscore.errors import DatabaseUnavailable
 from nightscore.lake.workspace import Workspace
 from nightscore.spec.pipeline import Pipeline
-from tests.integration.night_chain import (
-    NOW,
-    bootstrap,
-    fresh_database,
-    night_after,
-    opened_shop,
-    run_night,
-    visits_of_shop,
-)
+from tests.integration.night_chain import NOW, Begun, copied_shop, night_after, run_night, visits_of_shop
 from tests.shop import CUSTOMERS, FIRST_NIGHT
 
 pytestmark = pytest.mark.timeout(120)
 
-VIEWS = {"visits_current", "visits_latest", "partition_status", "dim_model", "data_dictionary"}
+VIEWS = {
+    "visits_current", "visits_latest", "partition_status", "dim_model", "data_dictionary",
+    "review_queue", "incidents", "drift", "performance",
+}  # fmt: skip
 REFUSALS = (
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.ReadOnlySqlTransaction,
@@ -36,11 +35,34 @@ Reader = psycopg.Connection[dict[str, object]]
 
 
 @pytest.fixture(scope="module")
-def workspace(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def workspace(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """One shop with its first night published; tests publish nights of their own."""
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("reader")) as opened:
-        bootstrap(opened, visits_of_shop(opened))
+    with copied_shop(server, begun, tmp_path_factory.mktemp("reader")) as opened:
+        tell_watch(opened)
         yield opened
+
+
+def tell_watch(workspace: Workspace) -> None:
+    """One row to review, and what a watch has found, measured and known twice."""
+    signal = {"pipeline": "visits", "score_date": FIRST_NIGHT, "cause": "L2 psi city", "level": "L2",
+              "column_name": "city", "value": 0.5, "threshold": 0.25, "ratio": 2.0, "fires": True,
+              "message": "city has moved", "reference": "visits@1", "at": NOW}  # fmt: skip
+    incident = {"pipeline": "visits", "incident_id": "visits-1", "level": "L2", "status": "open",
+                "cause": "L2 psi city", "columns": ["city", "age"], "messages": ["city has moved", "so has age"],
+                "opened": FIRST_NIGHT, "last_seen": FIRST_NIGHT, "closed": None, "nights": 1, "actor": None,
+                "reason": "", "false_alarm": False, "at": NOW}  # fmt: skip
+    known = [(10, 4.0, "provisional"), (12, 5.0, "mature")]
+    figures = [
+        MetricValue("visits", FIRST_NIGHT, date(2024, 3, day), "model", "mae", value, CUSTOMERS, maturity, 3.5, 6.0, 1)
+        for day, value, maturity in known
+    ]  # fmt: skip
+    with workspace.engine.begin() as connection:
+        published = current_publications(connection, "visits", FIRST_NIGHT, FIRST_NIGHT)[FIRST_NIGHT].publication_id
+        item = ReviewItem("visits", FIRST_NIGHT, {"customer_id": 1}, published, 4.5, ["age: young", "city: small"])
+        replace_signals(connection, "visits", FIRST_NIGHT, [signal])
+        replace_incidents(connection, "visits", [incident])
+        record_metrics(connection, figures, "watch", NOW)
+        replace_items(connection, "visits", FIRST_NIGHT, [item], NOW)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +160,30 @@ def test_the_champion_of_every_time_is_whole(reader: Reader) -> None:
         "algorithm": "lightgbm", "task": "regression", "trained_for": date(2024, 3, 9), "trained_at": NOW,
         "made_champion_by": "nightscore", "reason": "the first version of the pipeline",
     }  # fmt: skip
+
+
+def test_what_the_watch_found_is_whole(reader: Reader) -> None:
+    (published,) = rows(reader, f"select publication_id from bi.partition_status where score_date = '{FIRST_NIGHT}'")
+    assert rows(reader, "select * from bi.review_queue") == [
+        {"pipeline": "visits", "score_date": FIRST_NIGHT, "key": {"customer_id": 1}, "score": 4.5,
+         "why": "age: young; city: small", **published, "is_current": True, "queued_at": NOW}
+    ]  # fmt: skip
+    assert rows(reader, "select * from bi.incidents") == [
+        {"pipeline": "visits", "incident_id": "visits-1", "level": "L2", "status": "open", "cause": "L2 psi city",
+         "affected_columns": "city, age", "messages": "city has moved; so has age", "opened": FIRST_NIGHT,
+         "last_seen": FIRST_NIGHT, "closed": None, "nights": 1, "false_alarm": False, "actor": None, "reason": "",
+         "changed_at": NOW}
+    ]  # fmt: skip
+    assert rows(reader, "select * from bi.drift") == [
+        {"pipeline": "visits", "score_date": FIRST_NIGHT, "level": "L2", "cause": "L2 psi city", "column_name": "city",
+         "value": 0.5, "threshold": 0.25, "ratio": 2.0, "fires": True, "message": "city has moved",
+         "reference": "visits@1"}
+    ]  # fmt: skip
+    assert rows(reader, "select * from bi.performance") == [
+        {"pipeline": "visits", "score_date": FIRST_NIGHT, "scope": "model", "metric": "mae", "value": 5.0, "low": 3.5,
+         "high": 6.0, "rows": CUSTOMERS, "maturity": "mature", "is_provisional": False, "known_on": date(2024, 3, 12),
+         "model_version": 1}
+    ]  # fmt: skip
 
 
 def test_an_open_reader_blocks_no_publication_and_sees_one_state(

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from nightscore.errors import Permanent
-from nightscore.monitoring.evidence import NightDecision
-from nightscore.monitoring.incidents import Ledger, Tonight, accept, close, false_alarms, follow, incident_id, retire
-from nightscore.monitoring.levels import Signal
 from nightscore.spec.monitoring import Incidents
+from nightscore.watch.evidence import NightDecision
+from nightscore.watch.incidents import Ledger, Tonight, accept, close, false_alarms, follow, incident_id, retire
+from nightscore.watch.levels import Signal
 
 START = date(2024, 3, 4)
 SPEC = Incidents()

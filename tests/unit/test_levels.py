@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from nightscore.monitoring.evidence import (
+from nightscore.spec.monitoring import Monitoring
+from nightscore.watch.evidence import (
     Chart,
     ColumnNight,
     ColumnWeek,
@@ -16,8 +17,7 @@ from nightscore.monitoring.evidence import (
     NightEvidence,
     Residual,
 )
-from nightscore.monitoring.levels import CusumState, advance_cusum, judge
-from nightscore.spec.monitoring import Monitoring
+from nightscore.watch.levels import CusumState, advance_cusum, judge
 
 MONDAY = date(2024, 3, 4)
 SPEC = Monitoring()

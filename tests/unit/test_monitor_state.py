@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightscore.errors import Permanent
-from nightscore.monitoring.evidence import (
+from nightscore.spec.monitoring import Policy
+from nightscore.spec.promotion import Promotion
+from nightscore.watch.evidence import (
     ColumnNight,
     ColumnWeek,
     LabelArrival,
@@ -19,7 +21,7 @@ from nightscore.monitoring.evidence import (
     NightEvidence,
     Residual,
 )
-from nightscore.monitoring.state import (
+from nightscore.watch.state import (
     EVENTS,
     GatePromoted,
     IncidentAccepted,
@@ -29,8 +31,6 @@ from nightscore.monitoring.state import (
     replay,
     step,
 )
-from nightscore.spec.monitoring import Policy
-from nightscore.spec.promotion import Promotion
 
 START = date(2024, 3, 4)
 POLICY = Policy(promotion=Promotion(approve="auto"))

@@ -4,12 +4,12 @@ from datetime import date, timedelta
 
 import pytest
 
-from nightscore.monitoring.evidence import LabelArrival, NightDecision
-from nightscore.monitoring.incidents import Cause, Incident
-from nightscore.monitoring.levels import Level, Signal
-from nightscore.monitoring.retraining import History, decide_retraining, promotion_leave
 from nightscore.spec.monitoring import Policy
 from nightscore.spec.promotion import Promotion
+from nightscore.watch.evidence import LabelArrival, NightDecision
+from nightscore.watch.incidents import Cause, Incident
+from nightscore.watch.levels import Level, Signal
+from nightscore.watch.retraining import History, decide_retraining, promotion_leave
 
 START = date(2024, 3, 4)
 AUTO = Promotion(approve="auto")

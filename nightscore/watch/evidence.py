@@ -77,6 +77,13 @@ class DomainClassifier(Fact):
     detail: str = ""
 
 
+class Swap(Fact):
+    """Pairs of levels of a column whose rows tonight look like the reference's rows of the other level."""
+
+    name: str
+    pairs: tuple[tuple[str, str], ...] = ()
+
+
 class Residual(Fact):
     """Mean of outcome minus prediction over the labelled rows of one mature score date."""
 
@@ -132,6 +139,7 @@ class NightEvidence(Fact):
     columns: tuple[ColumnNight, ...] = ()
     week: tuple[ColumnWeek, ...] = ()
     domain: DomainClassifier | None = None
+    swaps: tuple[Swap, ...] = ()
     outcomes: MatureOutcomes | None = None
     labels: LabelArrival | None = None
 

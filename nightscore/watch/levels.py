@@ -11,8 +11,8 @@ from datetime import date
 from typing import Literal
 
 from nightscore.measures import control
-from nightscore.monitoring.evidence import ColumnNight, DomainClassifier, Fact, MatureOutcomes, NightEvidence
 from nightscore.spec.monitoring import Monitoring, Outcomes, Shift
+from nightscore.watch.evidence import ColumnNight, DomainClassifier, Fact, MatureOutcomes, NightEvidence
 
 Level = Literal["L1", "L2", "L3", "L4"]
 
@@ -91,7 +91,7 @@ def judge(evidence: NightEvidence, spec: Monitoring, cusum: CusumState) -> Judge
     lacking = lacking_outcomes(evidence.outcomes, spec.outcomes)
     signals = [*_judge_night(evidence, spec), *_judge_columns(evidence, spec), *_judge_labels(evidence)]
     signals += _judge_distributions(evidence, spec)
-    signals += _judge_week(evidence, spec.weekly)
+    signals += [*_judge_week(evidence, spec.weekly), *_judge_swaps(evidence)]
     if not lacking and evidence.outcomes is not None:
         signals += _judge_outcomes(evidence.outcomes, spec.outcomes, cusum)
     return Judgement(signals=tuple(signals), notes=lacking)
@@ -171,15 +171,20 @@ def _judge_night(evidence: NightEvidence, spec: Monitoring) -> Iterator[Signal]:
 def _judge_rows(evidence: NightEvidence, spec: Monitoring) -> Iterator[Signal]:
     rules, rows = spec.blocking, evidence.rows
     if evidence.rows_min is not None:
-        least = rules.rows_low * evidence.rows_min
+        least = min(rules.rows_low * evidence.rows_min, evidence.rows_min - _chance(evidence.rows_min))
         message = f"{rows} rows, and at least {least:.0f} are normal (fewest on a {evidence.weekday}: "
         message += f"{evidence.rows_min})"
-        ratio = _ratio(least, rows) if least else 0.0
+        ratio = _ratio(least, rows) if least > 0 else 0.0
         yield _fault("rows:low", (), rows, least, ratio, message)
     if evidence.rows_max is not None:
-        most = max(rules.rows_high * evidence.rows_max, float(rules.min_affected_rows))
+        most = max(rules.rows_high * evidence.rows_max, evidence.rows_max + _chance(evidence.rows_max))
         message = f"{rows} rows, and at most {most:.0f} are normal (most on a {evidence.weekday}: {evidence.rows_max})"
         yield _fault("rows:high", (), rows, most, _ratio(rows, most), message)
+
+
+def _chance(rows: int) -> float:
+    """What the count of a few rows moves by of itself: four standard deviations of Poisson's."""
+    return 4 * math.sqrt(rows + 1)
 
 
 def _fault(
@@ -237,12 +242,14 @@ def _judge_labels(evidence: NightEvidence) -> Iterator[Signal]:
 def _judge_distributions(evidence: NightEvidence, spec: Monitoring) -> Iterator[Signal]:
     if evidence.rows < spec.min_rows:
         return
+    loud = spec.incidents.at_once_ratio
     for one in evidence.columns:
         if one.chart is not None:
             yield _judge_chart(one)
         elif one.psi is not None:
             against = f"tonight against {evidence.weekday}s of the reference"
-            yield _judge_psi("L2", "psi_day", one.name, one.psi, one.psi_q99, spec.daily, against)
+            signal = _judge_psi("L2", "psi_day", one.name, one.psi, one.psi_q99, spec.daily, against)
+            yield signal.model_copy(update={"at_once": signal.ratio >= loud})
 
 
 def _judge_chart(one: ColumnNight) -> Signal:
@@ -286,6 +293,17 @@ def _judge_domain(found: DomainClassifier) -> Signal:
         level="L3", cause=f"domain:{found.columns[0]}" if fires and found.columns else "domain", columns=found.columns,
         value=found.auc, threshold=found.threshold, ratio=ratio, fires=fires, message=message,
     )  # fmt: skip
+
+
+def _judge_swaps(evidence: NightEvidence) -> Iterator[Signal]:
+    """No distribution shows it, and chance does not exchange two levels: it needs no second night."""
+    for one in evidence.swaps:
+        pairs = ", ".join(f"{first} and {second}" for first, second in one.pairs)
+        message = f"{one.name}: the rows of {pairs} look like each other's rows of the reference: were codes swapped?"
+        yield Signal(
+            level="L3", cause=f"swap:{one.name}", columns=(one.name,), value=len(one.pairs), threshold=1,
+            ratio=_ratio(len(one.pairs), 1), fires=bool(one.pairs), at_once=True, message=message,
+        )  # fmt: skip
 
 
 def _judge_outcomes(outcomes: MatureOutcomes, spec: Outcomes, cusum: CusumState) -> Iterator[Signal]:

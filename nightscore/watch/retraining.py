@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Literal
 
-from nightscore.monitoring.evidence import Fact, LabelArrival, NightDecision
-from nightscore.monitoring.incidents import Incident
 from nightscore.spec.monitoring import Policy, Retraining
 from nightscore.spec.promotion import Promotion
+from nightscore.watch.evidence import Fact, LabelArrival, NightDecision
+from nightscore.watch.incidents import Incident
 
 BUDGET_DAYS = 30
 _WAITED_OUT = frozenset({"cooldown", "budget"})

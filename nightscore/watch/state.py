@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from nightscore.errors import Permanent
-from nightscore.monitoring.evidence import Fact, NightDecision, NightEvidence
-from nightscore.monitoring.incidents import Ledger, Tonight, accept, close, follow, retire
-from nightscore.monitoring.levels import CusumState, advance_cusum, judge
-from nightscore.monitoring.retraining import History, decide_retraining
-from nightscore.spec.monitoring import Policy
+from nightscore.spec.monitoring import Monitoring, Policy
+from nightscore.watch.evidence import Fact, NightDecision, NightEvidence
+from nightscore.watch.incidents import Ledger, Tonight, accept, close, follow, retire
+from nightscore.watch.levels import CusumState, Signal, advance_cusum, judge
+from nightscore.watch.retraining import History, decide_retraining
 
 
 class Excluded(Fact):
@@ -137,6 +137,17 @@ def advance(state: MonitorState, evidence: NightEvidence, policy: Policy) -> Ans
         excluded=(*state.excluded, *_excluded(tonight)), notes=judged.notes,
     )  # fmt: skip
     return after, (*_blocked(tonight), *retired, *changed, *([retrain] if retrain else []))
+
+
+def find_blocking(state: MonitorState, evidence: NightEvidence, spec: Monitoring) -> tuple[Signal, ...]:
+    """The L1 signals that hold the predictions of a night back, whatever the night: they need nothing but its rows.
+
+    What a person has accepted as normal against the same reference does not.
+    """
+    baselines = state.ledger.baselines if state.reference in ("", evidence.reference) else {}
+    judged = judge(evidence, spec, CusumState())
+    tonight = Tonight(evidence.pipeline, evidence.score_date, judged.signals, baselines, spec.incidents)
+    return tuple(one for one in tonight.shown if one.level == "L1")
 
 
 def _require_next(state: MonitorState, evidence: NightEvidence) -> None:

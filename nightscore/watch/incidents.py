@@ -15,9 +15,9 @@ from typing import Literal
 from pydantic import Field
 
 from nightscore.errors import Permanent
-from nightscore.monitoring.evidence import Fact, NightDecision
-from nightscore.monitoring.levels import NIGHT_WIDE, Level, Signal
 from nightscore.spec.monitoring import Incidents
+from nightscore.watch.evidence import Fact, NightDecision
+from nightscore.watch.levels import NIGHT_WIDE, Level, Signal
 
 QUARTER_DAYS = 91
 _WEEK_DAYS = 7

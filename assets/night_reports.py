@@ -1,0 +1,45 @@
+"""What follows a published night in Dagster: its figures, the review queue, alerts, and the night report.
+
+Added here: what the UI shows of it. Not here: figures (`nightscore/monitoring`), pages and charts
+(`nightscore/reports`).
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dagster as dg
+
+from assets.naming import daily_spec, key_of
+from nightscore.spec.pipeline import Pipeline
+from orchestration.failures import Event, mapped_failures
+from orchestration.partitions import POLICY, nights_of
+from orchestration.resources import Engine
+
+DASHBOARD_DAYS = 91
+
+
+def build_night_report(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """The asset behind `bi.performance` and `bi.review_queue`, and the pages that show a night and a quarter."""
+    spec = daily_spec(
+        pipeline, "night_report", "Realised performance, estimates, business metrics and cost; report and dashboard",
+        deps=[key_of(pipeline, "published"), key_of(pipeline, "rollouts")], kinds={"postgres", "html"},
+    )  # fmt: skip
+
+    @dg.multi_asset(name=f"{pipeline.name}__night_report", specs=[spec], backfill_policy=POLICY)
+    def night_report_asset(context: dg.AssetExecutionContext, engine: Engine) -> Iterator[Event]:
+        from assets.report_charts import draw_night
+        from nightscore.monitoring.follow_up import follow_up
+        from nightscore.reports.dashboard import write_dashboard
+        from nightscore.reports.night_report import write_night_report
+
+        workspace, nights = engine.workspace(), nights_of(context)
+        folder, last = workspace.settings.home_path / "reports" / pipeline.name, max(nights)
+        with mapped_failures(context, workspace, pipeline.name, []):
+            done = follow_up(workspace, pipeline, nights, context.run.run_id)
+            pages = [write_night_report(workspace, pipeline, night, folder) for night in nights]
+            board = write_dashboard(workspace, pipeline, last - timedelta(days=DASHBOARD_DAYS), last, folder)
+        shown = {"report": dg.MetadataValue.path(str(pages[-1])), "dashboard": dg.MetadataValue.path(str(board))}
+        counts = {"figures": len(done.figures), "rows_to_review": done.queued, "alerts_sent": done.alerts.sent}
+        yield dg.MaterializeResult(asset_key=spec.key, metadata=shown | counts | draw_night(workspace, pipeline, last))
+
+    return night_report_asset

@@ -1,0 +1,53 @@
+"""What follows once a night is published: figures that have become known, rows for people to look at, alerts sent.
+
+Nothing here holds a night back; what fails is told, and the rest goes on.
+Added here: something that every night ends with. Not here: how a figure is made (`performance.py`, `business.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from nightscore.catalog.metrics import MetricValue
+from nightscore.catalog.publications import current_publications
+from nightscore.lake.workspace import Workspace
+from nightscore.monitoring.alerts import Delivery, deliver_alerts
+from nightscore.monitoring.business import record_business_metrics, record_costs
+from nightscore.monitoring.performance import record_performance
+from nightscore.monitoring.review_queue import queue_night
+from nightscore.registry.versions import open_capsule, require_version
+from nightscore.spec.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """Figures that were written, rows that wait for people, and what became of the alerts."""
+
+    figures: Sequence[MetricValue]
+    queued: int
+    alerts: Delivery
+
+
+def follow_up(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str) -> FollowUp:
+    """Bring figures, the review queue and alerts up to the newest of `nights`; done twice, nothing is added."""
+    figures = [figure for night in sorted(nights) for figure in _figures(workspace, pipeline, night, run_id)]
+    queued = sum(_queue(workspace, pipeline, night, run_id) for night in sorted(nights))
+    return FollowUp(figures, queued, deliver_alerts(workspace))
+
+
+def _figures(workspace: Workspace, pipeline: Pipeline, night: date, run_id: str) -> list[MetricValue]:
+    return [
+        *record_performance(workspace, pipeline, night, run_id),
+        *record_business_metrics(workspace, pipeline, night, run_id),
+        *record_costs(workspace, pipeline, night, run_id),
+    ]
+
+
+def _queue(workspace: Workspace, pipeline: Pipeline, night: date, run_id: str) -> int:
+    with workspace.engine.connect() as connection:
+        published = current_publications(connection, pipeline.name, night, night).get(night)
+    if published is None:
+        return 0
+    version = require_version(workspace, pipeline.name, published.model_version)
+    reference = open_capsule(workspace, version).reference()
+    return queue_night(workspace, pipeline, night, reference.profile if reference else None, run_id)

@@ -1,0 +1,234 @@
+"""What a night's rows show beside the reference of the model that scored them, in one pass over the night.
+
+The pass gives a `NightProfile`: counts in the reference's own bins and a small sample, kept by content, so that a week
+is the sum of seven of them. Nothing is fitted but the classifier that tells weeks apart.
+Added here: a figure of the rows of a night or a week. Not here: freshness and outcomes, which need more than rows
+(`freshness.py`, `nightscore/monitoring`), or what the figures are judged by (`levels.py`).
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from nightscore.catalog.partitions import PartitionVersion
+from nightscore.lake.parquet import read_batches
+from nightscore.lake.workspace import Workspace
+from nightscore.measures import domain
+from nightscore.measures.control import fit_chart
+from nightscore.measures.distances import psi
+from nightscore.measures.profiles import ColumnProfile, ReferenceProfile, count_into, daily_value, out_of_range_rate
+from nightscore.measures.sampling import sample_rows
+from nightscore.measures.swaps import swapped_levels
+from nightscore.spec.pipeline import Pipeline
+from nightscore.training.matrix import SCORE_DATE
+from nightscore.training.reference import SCORE, Reference, domain_kinds
+from nightscore.watch.evidence import Chart, ColumnNight, ColumnWeek, DomainClassifier, Swap
+
+BATCH_ROWS = 1 << 18
+SAMPLE_ROWS = 20_000
+RANGE_MARGIN = 0.5
+"""Of the reference's span: history wanders beyond its ends by itself, a wrong unit does so by far."""
+WEEK_DAYS, FEWEST_NIGHTS = 7, 5
+"""Of the trailing days: with fewer nights a week is not compared."""
+
+
+@dataclass(frozen=True)
+class NightColumn:
+    """One column of one night: counts in the reference's bins, its daily value, and rows out of its range."""
+
+    counts: tuple[int, ...]
+    value: float | None
+    out_of_range: float | None
+
+
+@dataclass(frozen=True)
+class NightProfile:
+    """A night in the bins of one reference; `sample`: at most 20,000 of its rows, date and features."""
+
+    night: date
+    rows: int
+    columns: dict[str, NightColumn]
+    sample: pl.DataFrame
+
+
+def profile_night(
+    workspace: Workspace, pipeline: Pipeline, reference: Reference, identity: str, features: PartitionVersion,
+    predictions: PartitionVersion | None,
+) -> NightProfile:  # fmt: skip
+    """A night in the bins of `reference`, of the capsule `identity`; made once for a content.
+
+    Without `predictions` it has no score.
+    """
+    folder = workspace.settings.home_path / "watch" / identity
+    path = folder / f"{features.md5}-{predictions.md5 if predictions else 'unscored'}"
+    if path.is_file():
+        return _from_bytes(path.read_bytes())
+    verified = workspace.lake.store.verified_path
+    scored = verified(predictions.md5) if predictions else None
+    made = _profile(pipeline, reference.profile, features.score_date, verified(features.md5), scored)
+    folder.mkdir(parents=True, exist_ok=True)
+    with workspace.lake.store.scratch() as scratch:
+        scratch.write_bytes(_to_bytes(made))
+        scratch.replace(path)
+    return made
+
+
+def _profile(
+    pipeline: Pipeline, reference: ReferenceProfile, night: date, features: Path, scored: Path | None
+) -> NightProfile:
+    names = [name for name in pipeline.feature_names if name != SCORE_DATE]
+    parts = [_columns(reference, batch) for batch in read_batches(features, BATCH_ROWS)]
+    if scored is not None:
+        parts += [_columns(reference, batch.select(SCORE)) for batch in read_batches(scored, BATCH_ROWS)]
+    sample = sample_rows(
+        ((night, batch) for batch in read_batches(features, BATCH_ROWS)), [SCORE_DATE, *names], SAMPLE_ROWS
+    )
+    columns: dict[str, NightColumn] = {}
+    for name, one in (found for part in parts for found in part.items()):
+        columns[name] = _merged(columns[name], one) if name in columns else one
+    rows = sum(next(iter(columns.values())).counts) if columns else 0
+    return NightProfile(night, rows, columns, sample)
+
+
+def _columns(reference: ReferenceProfile, batch: pl.DataFrame) -> dict[str, NightColumn]:
+    there = [column for column in reference.columns if column.name in batch.columns]
+    return {column.name: _column(column, batch[column.name]) for column in there}
+
+
+def _column(profile: ColumnProfile, values: pl.Series) -> NightColumn:
+    counts = tuple(int(one) for one in count_into(profile, values))
+    return NightColumn(counts, daily_value(profile, values), out_of_range_rate(profile, values, RANGE_MARGIN))
+
+
+def _merged(one: NightColumn, other: NightColumn) -> NightColumn:
+    """Batches of one night; means and rates are weighted by the rows behind them."""
+    known = [sum(part.counts[:-1]) for part in (one, other)]
+    rows = [sum(part.counts) for part in (one, other)]
+    return NightColumn(
+        tuple(first + second for first, second in zip(one.counts, other.counts, strict=True)),
+        _weighted([one.value, other.value], known),
+        _weighted([one.out_of_range, other.out_of_range], rows),
+    )
+
+
+def _weighted(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    found = [(value, weight) for value, weight in zip(values, weights, strict=True) if value is not None and weight]
+    total = sum(weight for _, weight in found)
+    return sum(value * weight for value, weight in found) / total if total else None
+
+
+def _to_bytes(made: NightProfile) -> bytes:
+    sample = io.BytesIO()
+    made.sample.write_parquet(sample, compression="zstd", statistics=False)
+    columns = {name: asdict(one) for name, one in made.columns.items()}
+    head = json.dumps({"night": str(made.night), "rows": made.rows, "columns": columns}).encode()
+    return len(head).to_bytes(8, "big") + head + sample.getvalue()
+
+
+def _from_bytes(data: bytes) -> NightProfile:
+    size = int.from_bytes(data[:8], "big")
+    head = json.loads(data[8 : 8 + size])
+    columns = {name: NightColumn(**{**one, "counts": tuple(one["counts"])}) for name, one in head["columns"].items()}
+    sample = pl.read_parquet(data[8 + size :])
+    return NightProfile(date.fromisoformat(head["night"]), head["rows"], columns, sample)
+
+
+def measure_columns(night: NightProfile, reference: Reference) -> tuple[ColumnNight, ...]:
+    """Every profiled column tonight; of one that follows the calendar, only nulls mean anything."""
+    return tuple(
+        _measure(column, night.columns[column.name], night.night.weekday())
+        for column in reference.profile.columns
+        if column.name in night.columns and night.rows
+    )
+
+
+def _measure(profile: ColumnProfile, found: NightColumn, weekday: int) -> ColumnNight:
+    counts = np.array(found.counts, np.int64)
+    rows = int(counts.sum())
+    base = ColumnNight(
+        name=profile.name, null_rate=float(counts[-1] / rows), reference_null_rate=profile.null_rate or 0.0,
+        null_deviation_q95=profile.null_deviation or 0.0,
+    )  # fmt: skip
+    if profile.column_class == "calendar":
+        return base
+    if profile.column_class == "daily":
+        return base.model_copy(update={"chart": _chart(profile, found), "unseen_share": _unseen(profile, counts)})
+    same_weekday = profile.on_weekday(weekday)
+    against = same_weekday if same_weekday.sum() else profile.reference
+    return base.model_copy(
+        update={
+            "unseen_share": _unseen(profile, counts),
+            "out_of_range_share": found.out_of_range,
+            "psi": psi(against, counts),
+            "psi_q99": profile.night_psi or 0.0,
+        }
+    )
+
+
+def _unseen(profile: ColumnProfile, counts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float | None:
+    return float(counts[-2] / counts.sum()) if profile.kind == "category" else None
+
+
+def _chart(profile: ColumnProfile, found: NightColumn) -> Chart | None:
+    fitted = fit_chart(profile.daily_values)
+    if fitted is None or found.value is None:
+        return None
+    low, high = fitted.limits
+    return Chart(value=found.value, low=low, high=high)
+
+
+def measure_week(nights: Sequence[NightProfile], reference: Reference) -> tuple[ColumnWeek, ...]:
+    """PSI of the trailing week against the whole reference; nothing where too few nights are there."""
+    if not _is_a_week(nights):
+        return ()
+    return tuple(_week_of(column, nights) for column in reference.profile.columns if _is_steady(column, nights))
+
+
+def _is_a_week(nights: Sequence[NightProfile]) -> bool:
+    return sum(night.rows > 0 for night in nights) >= FEWEST_NIGHTS
+
+
+def _is_steady(column: ColumnProfile, nights: Sequence[NightProfile]) -> bool:
+    return column.column_class == "distribution" and all(
+        column.name in night.columns or not night.rows for night in nights
+    )
+
+
+def _week_of(column: ColumnProfile, nights: Sequence[NightProfile]) -> ColumnWeek:
+    counts = np.sum([night.columns[column.name].counts for night in nights if night.rows], axis=0)
+    return ColumnWeek(name=column.name, psi=psi(column.reference, counts) or 0.0, psi_q99=column.week_psi or 0.0)
+
+
+def tell_week_apart(
+    nights: Sequence[NightProfile], reference: Reference, pipeline: Pipeline
+) -> DomainClassifier | None:  # fmt: skip
+    """How well the trailing week is told from the reference; None where there is too little of either."""
+    kinds = domain_kinds(pipeline, reference.profile)
+    if not _is_a_week(nights) or not reference.domain_aucs:
+        return None
+    week = pl.concat([night.sample for night in nights if night.rows], how="vertical_relaxed")
+    found = domain.tell_apart(reference.sample, week, kinds, SCORE_DATE)
+    if found.auc is None:
+        return None
+    swapped = [
+        f"{one.name}: {first} and {second} look swapped" for one in found.columns for first, second in one.swapped
+    ]
+    return DomainClassifier(
+        auc=found.auc, threshold=domain.threshold(reference.domain_aucs),
+        columns=tuple(one.name for one in found.columns), detail="; ".join(swapped),
+    )  # fmt: skip
+
+
+def find_swaps(night: NightProfile, reference: Reference, pipeline: Pipeline) -> tuple[Swap, ...]:
+    """For each category, levels that took each other's place tonight; a column without any is there with none."""
+    kinds = domain_kinds(pipeline, reference.profile)
+    categories = [name for name, kind in kinds.items() if kind == "category"]
+    return tuple(
+        Swap(name=name, pairs=swapped_levels(reference.sample, night.sample, name, kinds)) for name in categories
+    )
