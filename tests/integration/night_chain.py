@@ -4,8 +4,10 @@ Added here: what several modules do to a shop. Not here: tests, or the shop's da
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -40,15 +42,24 @@ def fresh_database(server: Server, template: str = "template1") -> Iterator[str]
     A copy of `template`, which nobody may be connected to.
     """
     name = f"test_{os.urandom(6).hex()}"
-    admin = sa.create_engine(server.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"create database {name} template {template}")
+    copy_database(server, template, name)
     try:
         yield name
     finally:
-        with admin.connect() as connection:
+        with administration(server) as connection:
             for one in (name, f"{name}_dagster"):
                 connection.exec_driver_sql(f"drop database if exists {one} with (force)")
+
+
+def copy_database(server: Server, template: str, name: str) -> None:
+    """Make database `name` as a copy of `template`, which nobody may be connected to."""
+    with administration(server) as connection:
+        connection.exec_driver_sql(f"create database {name} template {template}")
+
+
+def administration(server: Server) -> sa.Connection:
+    """A connection that makes and drops databases."""
+    return sa.create_engine(server.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect()
 
 
 @contextmanager
@@ -60,6 +71,31 @@ def opened_shop(server: Server, name: str, folder: Path, days: int = 12) -> Iter
     clock = FixedClock(NOW)
     yield Workspace(settings, clock, database, engine, Lake(ObjectStore(settings.lake_path), engine, clock))
     engine.dispose()
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A shop after `bootstrap` that nobody has open: its database and its folder, to be copied."""
+
+    database: str
+    folder: Path
+
+
+@contextmanager
+def begun_shop(server: Server, folder: Path) -> Iterator[Begun]:
+    """History, a first version and the first night published, made once for all that only begin there."""
+    with fresh_database(server) as name:
+        with opened_shop(server, name, folder) as workspace:
+            bootstrap(workspace, visits_of_shop(workspace))
+        yield Begun(name, folder)
+
+
+@contextmanager
+def copied_shop(server: Server, begun: Begun, folder: Path, days: int = 12) -> Iterator[Workspace]:
+    """A copy of `begun` as a deployment of its own in `folder`, with data of `days` days."""
+    shutil.copytree(begun.folder, folder, dirs_exist_ok=True)
+    with fresh_database(server, begun.database) as name, opened_shop(server, name, folder, days) as workspace:
+        yield workspace
 
 
 def visits_of_shop(workspace: Workspace) -> Pipeline:

@@ -22,7 +22,7 @@ from nightscore.publishing.publish import ensure_mart, load_rows
 from nightscore.scoring.night import score_nights
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import Decision, TopK
-from tests.integration.night_chain import NOW, bootstrap, night_after, prepare, run_night
+from tests.integration.night_chain import NOW, night_after, prepare, run_night
 from tests.shop import FIRST_NIGHT
 
 SECOND, THIRD, UNREAD = (night_after(FIRST_NIGHT, days) for days in (1, 2, 3))
@@ -35,8 +35,8 @@ def hour(number: int) -> datetime:
 
 
 def make_history(workspace: Workspace, pipeline: Pipeline) -> dict[str, int]:
-    """Publications by name: a night restated twice, undone and staged; a second; a third that was staged at first."""
-    bootstrap(workspace, pipeline)
+    """Publications of a begun shop by name: a night restated twice, undone and staged; a second; a third that was
+    staged at first."""
     run_night(at(workspace, 1), deciding(pipeline, 7), FIRST_NIGHT, "restated")
     run_night(at(workspace, 2), deciding(pipeline, 9), FIRST_NIGHT, "restated again")
     undo(workspace, FIRST_NIGHT, 1, hour(3))

@@ -17,7 +17,7 @@ from nightscore.catalog.alerts import Alert, claim_due_alerts, list_alerts, mark
 from nightscore.clock import FixedClock
 from nightscore.lake.workspace import Workspace
 from nightscore.monitoring.alerts import BACK_OFF, LEASE, Delivery, deliver_alerts, enqueue_alert, enqueue_decision
-from nightscore.monitoring.evidence import NightDecision
+from nightscore.watch.evidence import NightDecision
 from nightscore.monitoring.services import find_services
 from nightscore.settings import Settings
 from tests.alert_receiver import Receiver, receiving

@@ -17,7 +17,7 @@ from nightscore.publishing.bitemporal import as_of_statement, revision_columns, 
 from nightscore.publishing.mart import MartColumn
 from nightscore.publishing.publish import ensure_mart
 from nightscore.spec.pipeline import Pipeline
-from tests.integration.night_chain import NOW, fresh_database, opened_shop, run_night, visits_of_shop
+from tests.integration.night_chain import NOW, Begun, copied_shop, run_night, visits_of_shop
 from tests.integration.publication_history import (
     SECOND,
     SPARE,
@@ -39,8 +39,8 @@ RELATIONS = ("visits_as_first_published", "visits_revisions", "visits_as_of('inf
 
 
 @pytest.fixture(scope="module")
-def workspace(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("history"), 14) as opened:
+def workspace(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    with copied_shop(server, begun, tmp_path_factory.mktemp("history"), 14) as opened:
         yield opened
 
 

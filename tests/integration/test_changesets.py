@@ -26,7 +26,7 @@ from nightscore.scoring.night import score_nights
 from nightscore.scoring.staging import stage_predictions
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.windows import nights_between
-from tests.integration.night_chain import bootstrap, finish, fresh_database, opened_shop, prepare, visits_of_shop
+from tests.integration.night_chain import Begun, finish, fresh_database, opened_shop, prepare, visits_of_shop
 from tests.shop import CUSTOMERS, FIRST_NIGHT
 
 NIGHTS = nights_between(FIRST_NIGHT, FIRST_NIGHT + timedelta(days=3))
@@ -34,13 +34,13 @@ PUBLISHED, NEW = NIGHTS[:3], NIGHTS[3:]
 
 
 @pytest.fixture(scope="module")
-def prepared(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def prepared(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Database and folder of a shop: three nights by version 1, features of a fourth, and a version 2."""
     folder = tmp_path_factory.mktemp("changes")
-    with fresh_database(server) as name:
+    shutil.copytree(begun.folder, folder, dirs_exist_ok=True)
+    with fresh_database(server, begun.database) as name:
         with opened_shop(server, name, folder) as workspace:
             pipeline = visits_of_shop(workspace)
-            bootstrap(workspace, pipeline)
             prepare(workspace, pipeline, NIGHTS, "nights")
             finish(workspace, pipeline, PUBLISHED, "nights")
             train_version(workspace, pipeline, NIGHTS[2], "two nights later", "second")

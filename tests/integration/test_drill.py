@@ -14,7 +14,7 @@ from nightscore.lake.workspace import Workspace
 from nightscore.publishing.revisions import choose_publication
 from nightscore.reproduction.drill import DrillResult, run_drill
 from tests.alert_receiver import Receiver, receiving
-from tests.integration.night_chain import bootstrap, fresh_database, opened_shop, run_night, visits_of_shop
+from tests.integration.night_chain import Begun, copied_shop, run_night, visits_of_shop
 from tests.shop import FIRST_NIGHT, visits_of, write_day
 
 # Apprise's plugins import it, not ours to mend.
@@ -29,11 +29,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def scored(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def scored(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A version, and a night that a late correction has published twice."""
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("drilled")) as workspace:
+    with copied_shop(server, begun, tmp_path_factory.mktemp("drilled")) as workspace:
         pipeline = visits_of_shop(workspace)
-        bootstrap(workspace, pipeline)
         late = FIRST_NIGHT.replace(day=FIRST_NIGHT.day - 1)
         write_day(workspace.settings.root, late, visits_of(late).with_columns(pl.col("age") + 20))
         run_night(workspace, pipeline, FIRST_NIGHT, "late correction")

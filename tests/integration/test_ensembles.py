@@ -30,15 +30,7 @@ from nightscore.scoring.predict import score_chunks
 from nightscore.spec.windows import nights_between
 from nightscore.training.ensemble import EnsembleModel
 from nightscore.training.fit import EXPECTED, train
-from tests.integration.night_chain import (
-    bootstrap,
-    fresh_database,
-    night_after,
-    opened_shop,
-    prepare,
-    run_night,
-    visits_of_shop,
-)
+from tests.integration.night_chain import Begun, copied_shop, night_after, prepare, run_night, visits_of_shop
 from tests.shop import CUSTOMERS, FIRST, FIRST_NIGHT, visits_of, write_day
 from tests.unit.synthetic_flights import ALGORITHMS, make_flights, make_pipeline, training_section
 
@@ -48,11 +40,10 @@ NEW_CITY, GONE_CITY = "Aachen", "Köln"
 
 
 @pytest.fixture(scope="module")
-def history(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def history(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """Version 1, of trees; then visits from another city, one feature more, and version 2, linear, which knows both."""
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("shop")) as workspace:
+    with copied_shop(server, begun, tmp_path_factory.mktemp("shop")) as workspace:
         root = workspace.settings.root
-        bootstrap(workspace, visits_of_shop(workspace))
         moved = pl.when(pl.col("city") == GONE_CITY).then(pl.lit(NEW_CITY)).otherwise("city").alias("city")
         for day in (night_after(FIRST_NIGHT, at) for at in range(-9, 3)):
             write_day(root, day, visits_of(day).with_columns(moved))

@@ -1,6 +1,7 @@
 """Versions of a real shop proposed, approved, rejected, promoted and taken back; every step in the ledger."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -27,7 +28,7 @@ from nightscore.spec.datasets import features_dataset
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.training import Constant, LightGbm
 from nightscore.spec.windows import nights_between
-from tests.integration.night_chain import bootstrap, fresh_database, night_after, opened_shop, prepare, visits_of_shop
+from tests.integration.night_chain import Begun, fresh_database, night_after, opened_shop, prepare, visits_of_shop
 from tests.shop import FIRST_NIGHT
 
 DAYS = 26
@@ -53,12 +54,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def template(server: Server, folder: Path) -> Iterator[str]:
+def template(server: Server, begun: Begun, folder: Path) -> Iterator[str]:
     """A weak champion, two strong versions of other seeds, and a constant one; labels of two more weeks are known."""
-    with fresh_database(server) as name:
+    shutil.copytree(begun.folder, folder, dirs_exist_ok=True)
+    with fresh_database(server, begun.database) as name:
         with opened_shop(server, name, folder, DAYS) as workspace:
             pipeline = visits_of_shop(workspace)
-            bootstrap(workspace, pipeline)
             prepare(workspace, pipeline, nights_between(TRAINED, AS_OF), "later")
             for recipe in (
                 with_training(pipeline, algorithm=STRONG), with_training(pipeline, algorithm=STRONG, seed=8),

@@ -16,7 +16,7 @@ from nightscore.lake.objects import ObjectStore
 from nightscore.lake.remotes import Remote, open_remote
 from nightscore.lake.transfer import Transfer, pull, push
 from nightscore.lake.upkeep import Damage, expand, inspect, verify
-from tests.integration.night_chain import bootstrap, fresh_database, opened_shop, visits_of_shop
+from tests.integration.night_chain import Begun, copied_shop
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -93,12 +93,13 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def shop_lake(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Pin]]]:
+def shop_lake(
+    server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, list[Pin]]]:
     """The lake of a shop with a model and a published night, and what its catalog names."""
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("remotes")) as opened:
-        bootstrap(opened, visits_of_shop(opened))
-        with opened.engine.connect() as connection:
-            yield opened.lake.store.root, pinned_objects(connection)
+    folder = tmp_path_factory.mktemp("remotes")
+    with copied_shop(server, begun, folder) as opened, opened.engine.connect() as connection:
+        yield opened.lake.store.root, pinned_objects(connection)
 
 
 def test_a_wiped_lake_comes_back_whole(shop_lake: tuple[Path, list[Pin]], remote: Remote, tmp_path: Path) -> None:

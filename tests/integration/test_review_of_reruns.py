@@ -14,7 +14,7 @@ from nightscore.publishing.staging import stage_of_run
 from nightscore.reports.night import read_night
 from nightscore.scoring.night import score_nights
 from nightscore.spec.pipeline import Pipeline
-from tests.integration.night_chain import bootstrap, fresh_database, opened_shop, prepare, visits_of_shop
+from tests.integration.night_chain import Begun, copied_shop, prepare, visits_of_shop
 from tests.integration.test_changesets import readers_see
 from tests.shop import FIRST_NIGHT, visits_of, write_day
 
@@ -22,9 +22,8 @@ LATE = FIRST_NIGHT.replace(day=FIRST_NIGHT.day - 1)
 
 
 @pytest.fixture(scope="module")
-def workspace(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("reruns")) as opened:
-        bootstrap(opened, visits_of_shop(opened))
+def workspace(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    with copied_shop(server, begun, tmp_path_factory.mktemp("reruns")) as opened:
         yield opened
 
 

@@ -13,17 +13,16 @@ from nightscore.publishing.revisions import choose_publication
 from nightscore.publishing.rollback import earlier_revisions, open_rollback, revision_of
 from nightscore.registry.register import train_version
 from nightscore.spec.pipeline import Pipeline
-from tests.integration.night_chain import bootstrap, fresh_database, opened_shop, prepare, visits_of_shop
+from tests.integration.night_chain import Begun, copied_shop, prepare, visits_of_shop
 from tests.integration.test_changesets import NIGHTS, readers_see, staged
 from tests.shop import FIRST_NIGHT
 
 
 @pytest.fixture(scope="module")
-def restated(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def restated(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """The first night, published by version 1 and then, after review, by version 2."""
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("rollback")) as workspace:
+    with copied_shop(server, begun, tmp_path_factory.mktemp("rollback")) as workspace:
         pipeline = visits_of_shop(workspace)
-        bootstrap(workspace, pipeline)
         prepare(workspace, pipeline, NIGHTS, "nights")
         train_version(workspace, pipeline, NIGHTS[2], "two nights later", "second")
         opened = staged(workspace, pipeline, [FIRST_NIGHT], "2")

@@ -24,6 +24,7 @@ from nightscore.publishing.retreat import retreat
 from nightscore.registry.promotion import promote, reject
 from nightscore.registry.register import train_version
 from nightscore.registry.rollout import end_rollout, grow, open_rollout
+from nightscore.registry.versions import require_version
 from nightscore.reproduction.nights import reproduce_night
 from nightscore.reproduction.trace import trace_row
 from nightscore.scoring.arms import bucket_of
@@ -32,7 +33,7 @@ from nightscore.spec.datasets import predictions_dataset, shadow_dataset
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.promotion import Promotion, Rollout
 from nightscore.spec.windows import nights_between
-from tests.integration.night_chain import bootstrap, finish, fresh_database, opened_shop, prepare, visits_of_shop
+from tests.integration.night_chain import Begun, finish, fresh_database, opened_shop, prepare, visits_of_shop
 from tests.shop import CUSTOMERS, FIRST_NIGHT
 
 NEXT = FIRST_NIGHT + timedelta(days=1)
@@ -65,14 +66,14 @@ class Template:
 
 
 @pytest.fixture(scope="module")
-def template(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
+def template(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
     """A champion of the spec's recipe, a version that has learnt next to nothing, and the first night published."""
     folder = tmp_path_factory.mktemp("template")
-    with fresh_database(server) as name:
+    shutil.copytree(begun.folder, folder, dirs_exist_ok=True)
+    with fresh_database(server, begun.database) as name:
         with opened_shop(server, name, folder, days=24) as workspace:
-            pipeline = visits_of_shop(workspace)
-            good = bootstrap(workspace, pipeline).version
-            other = trained(workspace, pipeline, 8, trees=1, learning_rate=0.001)
+            good = require_version(workspace, "visits", 1)
+            other = trained(workspace, visits_of_shop(workspace), 8, trees=1, learning_rate=0.001)
         yield Template(name, folder, good, other)
 
 

@@ -25,7 +25,7 @@ from nightscore.lake.objects import ObjectStore
 from nightscore.lake.partitions import candidate
 from nightscore.lake.upkeep import Damage, Inspection, expand, restore, stored_objects, verify
 from nightscore.lake.workspace import Workspace
-from tests.integration.night_chain import bootstrap, fresh_database, opened_shop, visits_of_shop
+from tests.integration.night_chain import Begun, copied_shop
 from tests.shop import FIRST_NIGHT
 
 pytestmark = pytest.mark.timeout(120)
@@ -43,13 +43,12 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A shop with a model and a published night; its lake and catalog are only read."""
-    with fresh_database(server) as name, opened_shop(server, name, tmp_path_factory.mktemp("upkeep")) as opened:
-        bootstrap(opened, visits_of_shop(opened))
+    with copied_shop(server, begun, tmp_path_factory.mktemp("upkeep")) as opened:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("NIGHTSCORE_")} | {
             "NIGHTSCORE_ROOT": str(opened.settings.root), "NIGHTSCORE_HOME": str(opened.settings.home_path),
-            "NIGHTSCORE_DATABASE_URL": server.url(name, driver="postgresql"),
+            "NIGHTSCORE_DATABASE_URL": opened.database.owner_url.replace("+psycopg", ""),
         }  # fmt: skip
         with opened.engine.connect() as connection:
             pins = pinned_objects(connection)

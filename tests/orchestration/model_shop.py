@@ -4,9 +4,6 @@ Added here: what tests of a model's life share. Not here: tests.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -17,7 +14,7 @@ import yaml
 
 from nightscore.catalog.postgres import Server
 from orchestration.cli.night_runs import Session, open_session
-from tests.orchestration.conftest import shop_session
+from tests.orchestration.conftest import call_here, shop_session
 from tests.shop import FIRST, write_day
 
 DAYS = 42
@@ -64,14 +61,8 @@ def with_trees(trees: int) -> dict[str, Any]:
     return {"training": training | {"algorithm": training["algorithm"] | {"trees": trees}}}
 
 
-def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """One call of the command line, in the environment of the open deployment."""
-    command = [str(Path(sys.executable).parent / "nightscore"), *arguments]
-    return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False, timeout=180)
-
-
 def spoken(*arguments: str, code: int = 0) -> Any:
     """What a command prints as JSON, having ended with `code`."""
-    done = call(*arguments, "--json")
+    done = call_here(*arguments, "--json")
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout)

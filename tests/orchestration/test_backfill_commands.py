@@ -26,8 +26,9 @@ from nightscore.publishing.backfill import Plan
 from nightscore.registry.register import train_version
 from orchestration.cli.backfill_runs import chunks_of, require_room
 from orchestration.cli.change_tables import version_runs
-from orchestration.cli.night_runs import Session, bootstrap
-from tests.orchestration.conftest import run, shop_session
+from orchestration.cli.night_runs import Session
+from tests.integration.night_chain import Begun
+from tests.orchestration.conftest import Done, call_here, run, shop_session
 from tests.shop import CUSTOMERS, FIRST_NIGHT, visits_of, write_day
 
 pytestmark = pytest.mark.timeout(300)
@@ -39,10 +40,9 @@ RANGE = ("visits", "--from", str(NIGHTS[0]), "--to", str(NIGHTS[-1]))
 
 
 @pytest.fixture(scope="module")
-def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def shop(server: Server, trained: Begun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """Three nights published by version 1, two that were never made, and a version 2 trained for the third night."""
-    with shop_session(server, tmp_path_factory.mktemp("backfill")) as session:
-        assert [one.message for one in bootstrap(session, FIRST_NIGHT)] == ["", ""]
+    with shop_session(server, tmp_path_factory.mktemp("backfill"), trained) as session:
         assert run(session, *PUBLISHED).message == ""
         train_version(session.workspace, session.pipeline, PUBLISHED[-1], "two nights later", "second")
         yield session
@@ -58,11 +58,20 @@ def start(*arguments: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen
 
 def call(*arguments: str, code: int = 0) -> tuple[str, str]:
     """Stdout and stderr of a command that ends with `code`."""
+    return checked(call_here(*arguments), code)
+
+
+def call_process(*arguments: str, code: int = 0) -> tuple[str, str]:
+    """As `call`, by a process of its own."""
     process = start(*arguments)
     out, err = process.communicate(timeout=150)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
-    return out, err
+    return checked(Done(process.returncode, out, err), code)
+
+
+def checked(done: Done, code: int) -> tuple[str, str]:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
 
 
 def spoken(*arguments: str) -> Any:
@@ -194,11 +203,12 @@ def review_everything(session: Session, number: str, folder: Path) -> None:
 def test_nights_as_published_are_identical(shop: Session) -> None:
     with undone_at_the_end(shop):
         first, last = str(PUBLISHED[0]), str(PUBLISHED[-1])
-        shown, _ = call("backfill", "visits", "--from", first, "--to", last, "--model", "as-published", "--yes")
+        shown, _ = call_process("backfill", "visits", "--from", first, "--to", last, "--model", "as-published", "--yes")
         number = newest(shop)
         assert f"staged; {len(PUBLISHED)} identical" in shown
         assert f"0 added, 0 removed, 0 changed, {len(PUBLISHED) * CUSTOMERS} identical" in shown
-        assert "readers see 0 nights anew" in call("changes", "approve", number, "--reason", "nothing moves")[0]
+        said, _ = call_process("changes", "approve", number, "--reason", "nothing moves")
+        assert "readers see 0 nights anew" in said
 
 
 def test_a_changeset_whose_nights_have_moved_is_refused_until_it_is_compared_anew(shop: Session) -> None:

@@ -1,12 +1,8 @@
 """Reproduction in Dagster: the drill's job and check, versions as partitions, and the commands beside them."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,12 +17,11 @@ from orchestration.cli.night_runs import Session
 from orchestration.resources import Engine
 from orchestration.run_tags import nights_of_run
 from tests.alert_receiver import Receiver, receiving
-from tests.orchestration.conftest import checks, events, materialisations, run
+from tests.orchestration.conftest import call_here, checks, events, materialisations, run
 from tests.shop import FIRST_NIGHT
 
 # Apprise's plugins import it, not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
-COMMAND = str(Path(sys.executable).parent / "nightscore")
 REPRODUCTION = dg.AssetKey(["visits", "reproduction"])
 PLANNED = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
 
@@ -69,12 +64,6 @@ def damaged_training_set(session: Session) -> Iterator[None]:
     path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
     yield
     path.write_bytes(content)
-
-
-def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [COMMAND, *arguments], env=dict(os.environ), capture_output=True, text=True, check=False, timeout=120
-    )
 
 
 def attempts(session: Session) -> list[tuple[str, str]]:
@@ -142,7 +131,7 @@ def test_a_broken_past_fails_the_check_once_loudly_and_the_partition(scored: Ses
     known = scored.instance.get_materialized_partitions(REPRODUCTION)
     with damaged_training_set(scored):
         first, second, by_hand = drill(scored), drill(scored), reproduce(scored, 1)
-        command = call("drill", "visits", "--json")
+        command = call_here("drill", "visits", "--json")
     for launched in (first, second):
         passed, shown = checks(scored, launched.run_id)["model"]
         assert (launched.success, passed, shown["streak"]) == (True, False, 0)
@@ -165,15 +154,15 @@ def test_a_broken_past_fails_the_check_once_loudly_and_the_partition(scored: Ses
 
 
 def test_the_commands_drill_and_list(scored: Session) -> None:
-    done = call("drill", "visits", "--seed", "x")
+    done = call_here("drill", "visits", "--seed", "x")
     assert (done.returncode, "seed x" in done.stdout, "drill attempts in a row were reproduced" in done.stdout) == (
         0, True, True,
     )  # fmt: skip
-    listed = json.loads(call("reproductions", "visits", "--json").stdout)
+    listed = json.loads(call_here("reproductions", "visits", "--json").stdout)
     assert [(one["kind"], one["asked_by"], one["outcome"]) for one in listed[:2]] == [
         ("model", "drill", "reproduced"), ("night", "drill", "reproduced"),
     ]  # fmt: skip
-    assert "visits@1 2024-03-09" in call("reproductions", "visits").stdout
+    assert "visits@1 2024-03-09" in call_here("reproductions", "visits").stdout
 
 
 def test_before_the_first_night_the_check_is_not_evaluated_and_the_command_says_what_to_do(
@@ -181,7 +170,7 @@ def test_before_the_first_night_the_check_is_not_evaluated_and_the_command_says_
 ) -> None:
     launched = drill(empty_session)
     assert (launched.message, checks(empty_session, launched.run_id)) == ("", {})
-    done = call("drill", "visits")
+    done = call_here("drill", "visits")
     assert (done.returncode, "score a night first: `nightscore run visits`" in done.stderr) == (2, True)
 
 

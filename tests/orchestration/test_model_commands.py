@@ -14,8 +14,8 @@ from nightscore.registry.register import train_version
 from orchestration.cli.attempts import Attempt, make_attempt, prepare_missing
 from orchestration.cli.launch import Launched, run_job
 from orchestration.cli.night_runs import Session
-from tests.orchestration.conftest import checks, materialisations, run
-from tests.orchestration.model_shop import FIRST_NIGHT, call, close, model_shop, reopen, spoken, with_trees
+from tests.orchestration.conftest import call_here, checks, materialisations, run
+from tests.orchestration.model_shop import FIRST_NIGHT, close, model_shop, reopen, spoken, with_trees
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -103,7 +103,7 @@ def test_a_series_goes_on_after_a_night_without_enough_data(life: Session, secon
     ],
 )
 def test_a_call_without_sense_says_what_to_do(second: Attempt, arguments: tuple[str, ...], said: str) -> None:
-    done = call(*arguments)
+    done = call_here(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
 
@@ -120,7 +120,7 @@ def test_comparing_changes_nothing(life: Session, second: Attempt) -> None:
     found = spoken("models", "compare", "visits@1", "visits@2", "--as-of", str(SECOND))
     assert (found["outcome"], found["is_refresh"], len(found["dates"])) == ("not_worse", True, 10)
     assert set(found["held_out"]) == {"visits@1", "visits@2"}
-    few = call("models", "compare", "visits@1", "visits@2", "--as-of", "2024-03-15")
+    few = call_here("models", "compare", "visits@1", "visits@2", "--as-of", "2024-03-15")
     assert (few.returncode, "not enough evidence" in few.stdout) == (8, True)
     assert holders(life) == before
 
@@ -149,9 +149,9 @@ def test_a_worse_recipe_exits_with_its_own_code_and_fails_its_check(life: Sessio
     assert (made.verdict, made.action, made.exit_code) == ("worse", "rejected", 0)
     passed, metadata = checks(worse, made.run_id)["promotion"]
     assert (passed, "credibly worse" in metadata["reasons"]) == (False, True)
-    done = call("models", "compare", "visits@2", made.version, "--as-of", str(THIRD))
+    done = call_here("models", "compare", "visits@2", made.version, "--as-of", str(THIRD))
     assert (done.returncode, "worse" in done.stdout) == (7, True)
-    refused = call("models", "promote", made.version, "--reason", "I like it")
+    refused = call_here("models", "promote", made.version, "--reason", "I like it")
     assert (refused.returncode, "the gate found it worse" in refused.stderr) == (2, True)
     close(worse)
 

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestration.cli.night_runs import Session
-from tests.orchestration.conftest import run
+from tests.orchestration.conftest import Done, call_here, run
 from tests.shop import FIRST_NIGHT
 
 COMMAND = str(Path(sys.executable).parent / "nightscore")
@@ -24,14 +24,15 @@ def scored(session: Session) -> Session:
     return session
 
 
-def call(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def start(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The command as a process of its own."""
     return subprocess.run(
         [COMMAND, *arguments], env=os.environ | environment, capture_output=True, text=True, check=False, timeout=120
     )
 
 
-def trace(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return call("trace", "visits", "--date", str(FIRST_NIGHT), *arguments)
+def trace(*arguments: str) -> Done:
+    return call_here("trace", "visits", "--date", str(FIRST_NIGHT), *arguments)
 
 
 def add_to_scores(session: Session, by: int) -> None:
@@ -41,7 +42,7 @@ def add_to_scores(session: Session, by: int) -> None:
 
 
 def test_a_version_is_reproduced_in_a_few_lines_and_as_json(scored: Session) -> None:
-    shown, spoken = call("reproduce", "visits@1"), call("reproduce", "visits@1", "--json")
+    shown, spoken = call_here("reproduce", "visits@1"), call_here("reproduce", "visits@1", "--json")
     assert (shown.returncode, spoken.returncode) == (0, 0)
     assert shown.stdout.splitlines()[0] == "visits@1: REPRODUCED (identical)"
     made: dict[str, Any] = json.loads(spoken.stdout)
@@ -53,18 +54,18 @@ def test_a_version_is_reproduced_in_a_few_lines_and_as_json(scored: Session) -> 
 def test_a_poisoned_module_path_is_left_behind(scored: Session, tmp_path: Path) -> None:
     (tmp_path / "polars").mkdir()
     (tmp_path / "polars" / "__init__.py").write_text("raise RuntimeError('poison')")
-    shown = call("reproduce", "visits@1", PYTHONPATH=str(tmp_path))
+    shown = start("reproduce", "visits@1", PYTHONPATH=str(tmp_path))
     assert (shown.returncode, shown.stdout.splitlines()[:1]) == (0, ["visits@1: REPRODUCED (identical)"])
 
 
 def test_a_night_and_a_row_of_it_are_equal_until_someone_changes_the_mart(scored: Session) -> None:
     night = ("reproduce", "visits", "--night", str(FIRST_NIGHT))
-    assert call(*night).returncode == 0
+    assert call_here(*night).returncode == 0
     equal = trace("--key", "customer_id=7")
     assert (equal.returncode, "EQUAL: score" in equal.stdout) == (0, True)
     add_to_scores(scored, 1)
     try:
-        changed, row = call(*night), trace("--key", "7", "--json")
+        changed, row = call_here(*night), trace("--key", "7", "--json")
     finally:
         add_to_scores(scored, -1)
     assert (changed.returncode, "visits@1 2024-03-09: NOT EQUAL" in changed.stdout) == (5, True)
@@ -76,7 +77,8 @@ def test_a_night_and_a_row_of_it_are_equal_until_someone_changes_the_mart(scored
 
 
 def test_a_trace_reads_what_was_read_at_an_instant(scored: Session) -> None:
-    assert trace("--key", "7", "--as-of", "2099-01-01T00:00:00Z").returncode == 0
+    later = start("trace", "visits", "--date", str(FIRST_NIGHT), "--key", "7", "--as-of", "2099-01-01T00:00:00Z")
+    assert later.returncode == 0
     before = trace("--key", "7", "--as-of", "2001-01-01")
     assert (before.returncode, "there is none (as of 2001-01-01 00:00:00+0000)" in before.stderr) == (2, True)
     both = trace("--key", "7", "--as-of", "2001-01-01", "--publication", "1")
@@ -90,7 +92,7 @@ def test_what_cannot_be_made_again_is_named(scored: Session) -> None:
     path = store.path(store.read_directory(str(snapshot))["source.tar"])
     aside = path.rename(path.with_name("aside"))
     try:
-        night, row = call("reproduce", "visits", "--night", str(FIRST_NIGHT)), trace("--key", "7")
+        night, row = call_here("reproduce", "visits", "--night", str(FIRST_NIGHT)), trace("--key", "7")
     finally:
         aside.rename(path)
     assert (night.returncode, "ObjectMissing: source.tar: object" in night.stderr) == (6, True)
@@ -110,5 +112,5 @@ def test_what_cannot_be_made_again_is_named(scored: Session) -> None:
     ],
 )  # fmt: skip
 def test_a_slip_of_the_pen_is_explained(scored: Session, arguments: tuple[str, ...], said: str) -> None:
-    done = call(*arguments)
+    done = call_here(*arguments)
     assert (done.returncode, said in done.stderr, "Remedy: " in done.stderr) == (2, True, True)

@@ -1,21 +1,18 @@
 """Restatements in Dagster: a step of every night that does nothing until an input of a published night changes."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 from orchestration.cli.launch import run_nights
 from orchestration.cli.night_runs import Session, open_session
-from tests.orchestration.conftest import materialisations, run
+from tests.orchestration.conftest import call_here, materialisations, run
 from tests.shop import FIRST_NIGHT, visits_of, write_day
 
 
 def spoken(*arguments: str) -> str:
-    command = [str(Path(sys.executable).parent / "nightscore"), "decisions", *arguments]
-    return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = call_here("decisions", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_late_file_is_decided_on_by_the_night_that_reads_it(session: Session) -> None:

@@ -14,8 +14,8 @@ from nightscore.catalog.publications import current_publications
 from nightscore.registry.register import train_version
 from orchestration.cli.attempts import make_attempt
 from orchestration.cli.night_runs import Session
-from tests.orchestration.conftest import checks, materialisations, run
-from tests.orchestration.model_shop import FIRST_NIGHT, call, close, model_shop, reopen, spoken, with_trees
+from tests.orchestration.conftest import call_here, checks, materialisations, run
+from tests.orchestration.model_shop import FIRST_NIGHT, close, model_shop, reopen, spoken, with_trees
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -74,13 +74,13 @@ def test_a_night_without_a_rollout_says_that_nothing_runs(shop: Session) -> None
 
 def test_nobody_steps_where_nothing_runs(shop: Session) -> None:
     for command in ("advance", "stop"):
-        done = call("rollout", command, "visits", "--reason", "go")
+        done = call_here("rollout", command, "visits", "--reason", "go")
         assert (done.returncode, "no rollout runs" in done.stderr) == (2, True)
-    assert call("rollout", "start", "visits@1", "--reason", "go").returncode == 2
+    assert call_here("rollout", "start", "visits@1", "--reason", "go").returncode == 2
 
 
 def test_a_shadow_scores_each_night_and_readers_see_the_champion(shop: Session, better: ModelVersion) -> None:
-    done = call("rollout", "start", better.name, "--kind", "shadow", "--reason", "have a look")
+    done = call_here("rollout", "start", better.name, "--kind", "shadow", "--reason", "have a look")
     assert (done.returncode, done.stderr) == (0, "")
     assert holders(shop) == {"champion": 1, "shadow": better.version}
     launched = run(shop, night(1), night(2))
@@ -97,7 +97,7 @@ def test_a_shadow_scores_each_night_and_readers_see_the_champion(shop: Session, 
 
 
 def test_a_person_stops_it_and_the_ledger_says_so(shop: Session, better: ModelVersion) -> None:
-    done = call("rollout", "stop", "visits", "--reason", "seen enough")
+    done = call_here("rollout", "stop", "visits", "--reason", "seen enough")
     assert (done.returncode, done.stderr) == (0, "")
     assert holders(shop) == {"champion": 1}
     assert decided(shop)[:2] == [("rollout", better.name, "stopped"), ("rollout", better.name, "started")]
@@ -105,19 +105,19 @@ def test_a_person_stops_it_and_the_ledger_says_so(shop: Session, better: ModelVe
 
 
 def test_a_canary_takes_its_share_grows_by_a_person_and_waits_its_days(shop: Session, better: ModelVersion) -> None:
-    started = call("rollout", "start", better.name, "--kind", "canary", "--reason", "try it")
+    started = call_here("rollout", "start", better.name, "--kind", "canary", "--reason", "try it")
     assert (started.returncode, "canary of 30 % of entities" in started.stdout) == (0, True)
     launched = run(shop, night(3))
     assert launched.message == ""
     arms = published_arms(shop, night(3))
     assert set(arms) == {"champion", "canary"}
     assert sum(arms.values()) == 60
-    refused = call("rollout", "advance", "visits", "--reason", "impatient")
+    refused = call_here("rollout", "advance", "visits", "--reason", "impatient")
     assert (refused.returncode, "1 more score dates are asked for" in refused.stderr) == (2, True)
-    grown = call("rollout", "advance", "visits", "--reason", "impatient", "--early")
+    grown = call_here("rollout", "advance", "visits", "--reason", "impatient", "--early")
     assert (grown.returncode, f"canary of 60 % of entities from {night(4)} on" in grown.stdout) == (0, True)
     assert decided(shop)[0] == ("rollout", better.name, "grown")
-    early = call("rollout", "advance", "visits", "--reason", "impatient", "--early")
+    early = call_here("rollout", "advance", "visits", "--reason", "impatient", "--early")
     # The last step is the champion's place, and the gate has not judged this version.
     assert (early.returncode, "the gate has not judged it" in early.stderr) == (2, True)
     assert holders(shop) == {"champion": 1, "canary": better.version}
@@ -130,7 +130,7 @@ def test_the_nightly_run_gives_the_better_canary_the_champions_place(shop: Sessi
     assert (facts["action"], facts["subject"]) == ("promoted", better.name)
     assert holders(shop) == {"champion": better.version, "previous": 1}
     assert decided(shop)[0] == ("promotion", better.name, "promoted")
-    status = call("rollout", "status", "visits")
+    status = call_here("rollout", "status", "visits")
     assert (status.returncode, "completed" in status.stdout) == (0, True)
 
 
@@ -139,7 +139,7 @@ def test_a_new_champion_that_turns_out_worse_is_taken_back_with_the_last_night(
 ) -> None:
     session = reopen(shop, **with_trees(1))
     bad = train_version(session.workspace, session.pipeline, FIRST_NIGHT, "one tree", "by hand").version
-    assert call("models", "promote", bad.name, "--reason", "by mistake", "--despite-gate").returncode == 0
+    assert call_here("models", "promote", bad.name, "--reason", "by mistake", "--despite-gate").returncode == 0
     assert run(session, night(14)).message == ""
     made = spoken("rollout", "review", "visits", "--as-of", str(night(14)))
     assert (made["action"], made["subject"]) == ("watched", bad.name)
@@ -163,7 +163,7 @@ def test_a_shadow_without_sense_is_a_warning_and_the_night_is_published(shop: Se
     algorithm = training["algorithm"] | {"min_rows_in_leaf": 100_000}
     session = reopen(shop, training=training | {"algorithm": algorithm})
     flat = train_version(session.workspace, session.pipeline, FIRST_NIGHT, "no splits", "by hand").version
-    assert call("rollout", "start", flat.name, "--kind", "shadow", "--reason", "does it matter").returncode == 0
+    assert call_here("rollout", "start", flat.name, "--kind", "shadow", "--reason", "does it matter").returncode == 0
     launched = run(session, night(26))
     assert launched.message == ""
     passed, metadata = checks(session, launched.run_id)["rollouts"]

@@ -8,6 +8,7 @@ from typing import Any
 from nightscore.catalog.decisions import Decision
 from nightscore.catalog.gates import RowAccount, Verdict
 from nightscore.catalog.metrics import MetricValue
+from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.nights import NightStatus
 from nightscore.catalog.publications import Publication, Receipt
 from nightscore.catalog.watch import WatchVerdict
@@ -129,6 +130,13 @@ RECEIPT = Receipt(5, "flights", NIGHT, 8, 3, "f1n6er", {
 }, "run-9", AT, "5n4p")  # fmt: skip
 
 
+MODEL = ModelVersion(
+    "flights", 3, "", "", "", "", "", "lightgbm", "binary", date(2013, 7, 1), 2, "registered",
+    {"reliability": [{"rows": 90, "mean_probability": at / 10, "share": at / 11} for at in range(1, 8)]}, "ada", "", "run-2",
+    AT,
+)  # fmt: skip
+
+
 def watched(passed: bool = True, *reasons: str, notes: tuple[str, ...] = ()) -> WatchVerdict:
     return WatchVerdict("flights", NIGHT, "md5", "flights@3", passed, reasons, notes, {}, "run-9", AT)
 
@@ -142,7 +150,7 @@ def busy_night() -> NightFacts:
     reason = "distance: 64 % of the rows lie outside the reference's range, and at most 1 % is normal"
     return NightFacts(
         "flights", "binary", NIGHT, 1, NightStatus(NIGHT, "gated", reason, "run-10", AT), watched(False, reason),
-        (publication(revision=1), publication()), publication(), publication(), RECEIPT, None,
+        (publication(revision=1), publication()), publication(), publication(), RECEIPT, MODEL,
         (RowAccount("flights", "flights.clean.flights", NIGHT, 990, 967, 13, {"cancelled": 10}),
          RowAccount("flights", "flights.predictions", NIGHT, 967, 967, 0, {})),
         (gate("flights.clean.flights", True), gate("flights.predictions", True)),
