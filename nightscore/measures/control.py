@@ -63,7 +63,9 @@ def fit_chart(values: Iterable[float | None], least_k: float = LEAST_K, factor: 
 
 def _usual_deviation(known: Vector) -> float:
     return max(
-        float(np.quantile(found, 0.99)) for found in (left_out_deviations(known), forward_deviations(known)) if len(found)
+        float(np.quantile(found, 0.99))
+        for found in (left_out_deviations(known), forward_deviations(known))
+        if len(found)
     )
 
 
@@ -71,10 +73,12 @@ def forward_deviations(values: Vector) -> Vector:
     """How many standard deviations of the earlier values each of `values` lies from their mean; after a fortnight."""
     least = _ROUNDING * max(float(np.abs(values).max(initial=0.0)), 1.0)
     pasts = [values[:at] for at in range(_FEWEST_PAST, len(values))]
-    return np.array([
-        abs(value - past.mean()) / max(float(past.std(ddof=1)), least)
-        for past, value in zip(pasts, values[_FEWEST_PAST:], strict=True)
-    ])
+    return np.array(
+        [
+            abs(value - past.mean()) / max(float(past.std(ddof=1)), least)
+            for past, value in zip(pasts, values[_FEWEST_PAST:], strict=True)
+        ]
+    )
 
 
 def left_out_deviations(values: Vector) -> Vector:

@@ -20,6 +20,8 @@ from nightscore.measures.metrics import Vector
 Kind = Literal["number", "category", "boolean"]
 ColumnClass = Literal["distribution", "daily", "calendar"]
 Range = tuple[float, float]
+STEADY_PSI = 0.1
+"""A column whose left-out weeks lie further apart than this, the floor of L3, moves of itself."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class ColumnProfile:
     `daily_null_rates` are None on dates without rows. `between_day_share` is η² corrected for its bias (ε²).
     `night_psi` and `week_psi` are the 99th percentile of the PSI of left-out dates against the others of their
     weekday, and of left-out weeks against the other weeks; `null_deviation` the 95th of how far a left-out date's null
-    rate lies from that of the others. They are None with fewer than three to compare.
+    rate lies from that of the others. They are None with fewer than three to compare. `night_limit` and `week_limit`:
+    what the PSI of the next date or week against its past stays below, of a column that wanders; None where unknown.
     """
 
     name: str
@@ -52,6 +55,8 @@ class ColumnProfile:
     between_day_share: float | None
     night_psi: float | None
     week_psi: float | None
+    night_limit: float | None
+    week_limit: float | None
     null_deviation: float | None
 
     @property
@@ -62,6 +67,12 @@ class ColumnProfile:
     def on_weekday(self, weekday: int) -> Counts:
         """Counts of the reference's dates of that weekday, 0 is Monday."""
         return np.array(self.weekday_counts[weekday], np.int64)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the reference's own weeks lie close together, so that a distance says something of a fault."""
+        usual = self.week_psi if self.week_psi is not None else self.night_psi
+        return usual is None or usual <= STEADY_PSI
 
     @property
     def null_rate(self) -> float | None:

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 
 from nightscore.measures.bins import Counts, count_levels, count_numbers, finite_values, level_counts, to_vector
-from nightscore.measures.bootstrap import Codes
 from nightscore.measures.distances import null_rate
 from nightscore.measures.left_out import (
     forward_psi,
@@ -165,17 +164,12 @@ def _column(name: str, bins: Bins, days: Sequence[DayFigures], dates: Sequence[d
         daily_values=tuple(_daily_value(day, bins.kind) for day in days),
         daily_null_rates=tuple(null_rate(day.counts) for day in days),
         between_day_share=share,
-        night_psi=_usual_psi(counts, weekdays),
-        week_psi=_usual_psi(weeks, np.zeros(len(weeks), np.int64)),
+        night_psi=percentile(left_out_psi(counts, weekdays), 0.99),
+        week_psi=percentile(left_out_psi(weeks, np.zeros(len(weeks), np.int64)), 0.99),
+        night_limit=limit_of_next(forward_psi(counts, weekdays)),
+        week_limit=limit_of_next(forward_psi(weeks, np.zeros(len(weeks), np.int64))),
         null_deviation=percentile(null_deviations(counts), 0.95),
     )
-
-
-def _usual_psi(counts: Counts, groups: Codes) -> float | None:
-    """What the PSI of a date or week stays below while all is well: of left-out ones, and of the next one."""
-    left_out = percentile(left_out_psi(counts, groups), 0.99)
-    ahead = limit_of_next(forward_psi(counts, groups))
-    return max((one for one in (left_out, ahead) if one is not None), default=None)
 
 
 def _variation(days: Sequence[DayFigures], counts: Counts, kind: Kind) -> tuple[float, float]:

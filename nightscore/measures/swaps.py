@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from nightscore.measures.bins import count_levels, count_numbers, decile_edges, level_counts, to_vector
-from nightscore.measures.bootstrap import Matrix
+from nightscore.measures.bins import decile_edges, level_counts, to_vector
+from nightscore.measures.bootstrap import Codes, Matrix
 from nightscore.measures.metrics import Vector
 from nightscore.measures.profiles import Kind
 
@@ -57,18 +57,31 @@ def _distances(
 ) -> Matrix:
     """Total variation of column `other` between the current rows of each level and the reference's of each."""
     edges = decile_edges(to_vector(reference[other])) if kind == "number" else np.empty(0)
-    known = () if kind == "number" else tuple(sorted(level_counts(reference[other])))
-    old, new = (
-        np.array([_shares(_rows_of(side, name, level)[other], kind, edges, known) for level in levels])
-        for side in (reference, current)
-    )
+    known = [] if kind == "number" else sorted(level_counts(reference[other]))
+    old, new = (_shares(side, name, levels, _bins_of(side[other], kind, edges, known)) for side in (reference, current))
     return np.asarray(np.abs(new[:, None, :] - old[None, :, :]).sum(axis=2) / 2)
 
 
-def _rows_of(frame: pl.DataFrame, name: str, level: str) -> pl.DataFrame:
-    return frame.filter(pl.col(name).cast(pl.String) == level)
+def _bins_of(column: pl.Series, kind: Kind, edges: Vector, levels: list[str]) -> tuple[Codes, int]:
+    """The bin of each row, as `bins.py` counts them, and how many bins there are."""
+    if kind != "number":
+        places = _places(column, levels)
+        return np.where(column.is_null().to_numpy(), len(levels) + 1, places), len(levels) + 2
+    values = to_vector(column)
+    inner = np.searchsorted(edges, values, side="left")
+    return np.where(np.isfinite(values), inner, len(edges) + 1), len(edges) + 2
 
 
-def _shares(column: pl.Series, kind: Kind, edges: Vector, levels: tuple[str, ...]) -> Vector:
-    counts = count_numbers(to_vector(column), edges) if kind == "number" else count_levels(column, levels)
-    return np.asarray(counts / counts.sum())
+def _places(column: pl.Series, levels: list[str]) -> Codes:
+    """The place of each row's level; that of none is behind the last."""
+    known = dict(zip(levels, range(len(levels)), strict=True))
+    text = column.cast(pl.String)
+    return text.replace_strict(known, default=len(levels), return_dtype=pl.Int64).to_numpy()
+
+
+def _shares(side: pl.DataFrame, name: str, levels: list[str], bins: tuple[Codes, int]) -> Matrix:
+    """Of the rows of each level, the share in each bin: (levels, bins)."""
+    (codes, width), rows = bins, len(levels)
+    counts = np.bincount(_places(side[name], levels) * width + codes, minlength=(rows + 1) * width)
+    table = counts.reshape(rows + 1, width)[:rows].astype(np.float64)
+    return np.asarray(table / np.maximum(table.sum(axis=1, keepdims=True), 1))

@@ -12,6 +12,7 @@ from pathlib import Path
 from nightscore.catalog.publications import Publication
 from nightscore.lake.workspace import Workspace
 from nightscore.reports.card_pages import Block, Bullets, Chart, Commands, Lead, Table, as_markdown, as_page
+from nightscore.reports.charts import calibration_chart
 from nightscore.reports.figure_sections import (
     business_blocks,
     cost_blocks,
@@ -101,7 +102,7 @@ def _sections(facts: NightFacts) -> Iterator[tuple[str, list[Block]]]:
     yield "Scores", list(_scores(facts))
     yield "Drift over the last 28 nights", list(drift_blocks(facts.signals, facts.strip))
     known = f"Performance at maturity, as known on {facts.night}"
-    yield known, list(performance_blocks(facts.metrics, figures, facts.task))
+    yield known, [*performance_blocks(facts.metrics, figures, facts.task), *_calibration(facts)]
     yield "Estimate without labels", list(estimate_blocks(facts.metrics, figures, facts.task))
     yield "Business metrics", list(business_blocks(facts.metrics))
     yield "Run time", list(cost_blocks(facts.metrics, facts.strip, facts.night))
@@ -218,6 +219,14 @@ def _scores(facts: NightFacts) -> Iterator[Block]:
     rows, of = sum(one.tonight for one in facts.scores), sum(one.reference for one in facts.scores)
     yield f"{rows:,} scores tonight against {of:,} of the reference, in the reference's own bins."
     yield Chart(lambda: distribution_chart(facts.scores))
+
+
+def _calibration(facts: NightFacts) -> Iterator[Block]:
+    """As the version promised it on held-out dates; by date the calibration error says how it holds."""
+    found = facts.model.metrics.get("reliability") if facts.model else None
+    if facts.model and found:
+        yield f"Calibration of {facts.model.name} on the dates that were held out when it was trained:"
+        yield Chart(lambda: calibration_chart(found))
 
 
 def _decisions(facts: NightFacts) -> Iterator[Block]:

@@ -70,8 +70,8 @@ def kinds_of(pipeline: "Pipeline") -> dict[str, Kind]:
 
 
 def domain_kinds(pipeline: "Pipeline", profile: ReferenceProfile) -> dict[str, Kind]:
-    """The features that a classifier of weeks may use: by any other, a date gives itself away."""
-    steady = {column.name for column in profile.columns if column.column_class == "distribution"}
+    """The features that a classifier of weeks may use: by one that moves of itself, a week gives itself away."""
+    steady = {one.name for one in profile.columns if one.column_class == "distribution" and one.is_steady}
     return {name: kind for name, kind in kinds_of(pipeline).items() if name in steady}
 
 

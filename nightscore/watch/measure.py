@@ -166,9 +166,18 @@ def _measure(profile: ColumnProfile, found: NightColumn, weekday: int) -> Column
             "unseen_share": _unseen(profile, counts),
             "out_of_range_share": found.out_of_range,
             "psi": psi(against, counts),
-            "psi_q99": profile.night_psi or 0.0,
+            "psi_q99": _usual(profile, profile.night_psi, profile.night_limit),
         }
     )
+
+
+def _usual(profile: ColumnProfile, left_out: float | None, ahead: float | None) -> float:
+    """What PSI stays below while all is well. An input that wanders is held to what its next value may be.
+
+    The score is held to its left-out dates in any case: when it moves, readers see it.
+    """
+    wanders = profile.name != SCORE and not profile.is_steady
+    return max(left_out or 0.0, (ahead or 0.0) if wanders else 0.0)
 
 
 def _unseen(profile: ColumnProfile, counts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float | None:
@@ -187,22 +196,23 @@ def measure_week(nights: Sequence[NightProfile], reference: Reference) -> tuple[
     """PSI of the trailing week against the whole reference; nothing where too few nights are there."""
     if not _is_a_week(nights):
         return ()
-    return tuple(_week_of(column, nights) for column in reference.profile.columns if _is_steady(column, nights))
+    return tuple(_week_of(column, nights) for column in reference.profile.columns if _is_compared(column, nights))
 
 
 def _is_a_week(nights: Sequence[NightProfile]) -> bool:
     return sum(night.rows > 0 for night in nights) >= FEWEST_NIGHTS
 
 
-def _is_steady(column: ColumnProfile, nights: Sequence[NightProfile]) -> bool:
-    return column.column_class == "distribution" and all(
+def _is_compared(column: ColumnProfile, nights: Sequence[NightProfile]) -> bool:
+    return (column.column_class == "distribution" or column.name == SCORE) and all(
         column.name in night.columns or not night.rows for night in nights
     )
 
 
 def _week_of(column: ColumnProfile, nights: Sequence[NightProfile]) -> ColumnWeek:
     counts = np.sum([night.columns[column.name].counts for night in nights if night.rows], axis=0)
-    return ColumnWeek(name=column.name, psi=psi(column.reference, counts) or 0.0, psi_q99=column.week_psi or 0.0)
+    usual = _usual(column, column.week_psi, column.week_limit)
+    return ColumnWeek(name=column.name, psi=psi(column.reference, counts) or 0.0, psi_q99=usual)
 
 
 def tell_week_apart(

@@ -132,8 +132,8 @@ RECEIPT = Receipt(5, "flights", NIGHT, 8, 3, "f1n6er", {
 
 MODEL = ModelVersion(
     "flights", 3, "", "", "", "", "", "lightgbm", "binary", date(2013, 7, 1), 2, "registered",
-    {"reliability": [{"rows": 90, "mean_probability": at / 10, "share": at / 11} for at in range(1, 8)]}, "ada", "", "run-2",
-    AT,
+    {"reliability": [{"rows": 90, "mean_probability": at / 10, "share": at / 11} for at in range(1, 8)]},
+    "ada", "", "run-2", AT,
 )  # fmt: skip
 
 
