@@ -32,6 +32,16 @@ def record_decision(connection: sa.Connection, made: Decision) -> None:
     connection.execute(decision.insert().values(vars(made) | {"evidence": dict(made.evidence)}))
 
 
+def newest_entries(
+    connection: sa.Connection, pipeline: str, kind: str, limit: int = 100
+) -> list[tuple[int, Decision]]:  # fmt: skip
+    """The newest entries of one kind first, each with its id, by which later ones are told from earlier ones."""
+    mine = sa.and_(decision.c.pipeline == pipeline, decision.c.kind == kind)
+    query = sa.select(decision).where(mine).order_by(decision.c.decision_id.desc()).limit(limit)
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    return [(int(row.pop("decision_id")), Decision(**row)) for row in rows]
+
+
 def list_decisions(
     connection: sa.Connection, pipeline: str | None = None, limit: int = 100, kind: str | None = None
 ) -> list[Decision]:

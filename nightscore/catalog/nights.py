@@ -98,3 +98,11 @@ def recent_nights(connection: sa.Connection, pipeline: str, first: date, last: d
         .order_by(night_event.c.score_date.desc(), night_event.c.event_id.desc())
     )
     return [NightStatus(**row) for row in connection.execute(query).mappings()]
+
+
+def first_recorded_at(connection: sa.Connection, pipeline: str) -> datetime | None:
+    """When the first night of a pipeline was recorded, or None while there is none."""
+    found: datetime | None = connection.scalar(
+        sa.select(sa.func.min(night_event.c.at)).where(night_event.c.pipeline == pipeline)
+    )
+    return found

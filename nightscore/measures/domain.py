@@ -25,7 +25,7 @@ from nightscore.measures.swaps import FEWEST_ROWS, swapped_levels
 ROWS = 20_000
 LEAST_EXCESS = 0.1
 FACTOR = 1.25
-_LEVELS = 5
+_LEVELS, _FEWEST_PAST = 5, 3
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,13 @@ def tell_apart(
 
 
 def left_out_aucs(reference: pl.DataFrame, kinds: Mapping[str, Kind], date_column: str) -> tuple[float, ...]:
-    """The AUC of each whole week of `reference` against its other weeks; weeks end with the last date."""
+    """The AUC of each whole week of `reference` against the weeks before it, as a week to come will be compared.
+
+    The first three have too little of a past, and are compared with all others. Weeks end with the last date.
+    """
     dates = reference[date_column].unique().sort().to_list()
     weeks = ((dates[-1] - dates[0]).days + 1) // 7 if dates else 0
-    found = [_left_out_auc(reference, kinds, date_column, dates[-1], week) for week in range(weeks)]
+    found = [_left_out_auc(reference, kinds, date_column, dates[-1], week, weeks) for week in range(weeks)]
     return tuple(auc for auc in found if auc is not None)
 
 
@@ -98,10 +101,11 @@ def threshold(left_out: Sequence[float], least_excess: float = LEAST_EXCESS, fac
 
 
 def _left_out_auc(
-    reference: pl.DataFrame, kinds: Mapping[str, Kind], date_column: str, last: date, week: int
+    reference: pl.DataFrame, kinds: Mapping[str, Kind], date_column: str, last: date, week: int, weeks: int
 ) -> float | None:
-    own = (pl.lit(last) - pl.col(date_column)).dt.total_days() // 7 == week
-    old, new = _drawn(reference.filter(~own)), _drawn(reference.filter(own))
+    ago = (pl.lit(last) - pl.col(date_column)).dt.total_days() // 7
+    others = ago > week if week < weeks - _FEWEST_PAST else ago != week
+    old, new = _drawn(reference.filter(others)), _drawn(reference.filter(ago == week))
     if not _are_enough(old, new, date_column) or not kinds:
         return None
     return score_out_of_fold(make_domains(old, new, kinds, date_column), shuffle=False).auc

@@ -16,6 +16,8 @@ from nightscore.measures.metrics import Vector
 
 FEWEST = 3
 """Left-out comparisons below which a percentile of them means nothing."""
+STEADY_PSI = 0.1
+"""A column whose left-out weeks lie further apart than this, the floor of L3, moves of itself."""
 _LEAST, _LARGEST = 1e-9, 50.0
 """PSI that counts as one, and the largest logarithm of one."""
 
@@ -39,6 +41,21 @@ def forward_psi(counts: Counts, groups: Codes) -> Vector:
         past = np.cumsum(own, axis=0)
         found += [psi(past[at - 1], own[at]) for at in range(2, len(own))]
     return np.array([one for one in found if one is not None], np.float64)
+
+
+def is_steady(night_psi: float | None, week_psi: float | None) -> bool:
+    """Whether left-out weeks, or without them dates, lie close together, so that a distance tells of a fault."""
+    usual = week_psi if week_psi is not None else night_psi
+    return usual is None or usual <= STEADY_PSI
+
+
+def limit_ahead(values: Vector, steady: bool) -> float | None:
+    """What the next of `values`, of dates or weeks against their past, stays below: for a column that is steady the
+    largest that was seen, for one that wanders a limit of what may come. None where there are too few.
+    """
+    if not steady:
+        return limit_of_next(values)
+    return float(values.max()) if len(values) >= FEWEST else None
 
 
 def limit_of_next(values: Vector, confidence: float = 0.999) -> float | None:

@@ -15,13 +15,12 @@ import numpy as np
 import polars as pl
 
 from nightscore.measures.bins import Counts, count_levels, count_numbers, to_vector
+from nightscore.measures.left_out import is_steady
 from nightscore.measures.metrics import Vector
 
 Kind = Literal["number", "category", "boolean"]
 ColumnClass = Literal["distribution", "daily", "calendar"]
 Range = tuple[float, float]
-STEADY_PSI = 0.1
-"""A column whose left-out weeks lie further apart than this, the floor of L3, moves of itself."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ColumnProfile:
     `night_psi` and `week_psi` are the 99th percentile of the PSI of left-out dates against the others of their
     weekday, and of left-out weeks against the other weeks; `null_deviation` the 95th of how far a left-out date's null
     rate lies from that of the others. They are None with fewer than three to compare. `night_limit` and `week_limit`:
-    what the PSI of the next date or week against its past stays below, of a column that wanders; None where unknown.
+    what the PSI of the next date or week against its past stays below (`left_out.limit_ahead`); None where unknown.
     """
 
     name: str
@@ -71,8 +70,7 @@ class ColumnProfile:
     @property
     def is_steady(self) -> bool:
         """Whether the reference's own weeks lie close together, so that a distance says something of a fault."""
-        usual = self.week_psi if self.week_psi is not None else self.night_psi
-        return usual is None or usual <= STEADY_PSI
+        return is_steady(self.night_psi, self.week_psi)
 
     @property
     def null_rate(self) -> float | None:

@@ -19,8 +19,9 @@ from nightscore.measures.bins import Counts, count_levels, count_numbers, finite
 from nightscore.measures.distances import null_rate
 from nightscore.measures.left_out import (
     forward_psi,
+    is_steady,
     left_out_psi,
-    limit_of_next,
+    limit_ahead,
     null_deviations,
     percentile,
     week_counts,
@@ -148,6 +149,9 @@ def _column(name: str, bins: Bins, days: Sequence[DayFigures], dates: Sequence[d
     within, between = _variation(days, counts, bins.kind) if whole.minimum != whole.maximum else (0.0, 0.0)
     share = _between_day_share(within, between, counts[:, :-1].sum(axis=1))
     number = bins.kind == "number" and whole.known > 0
+    night_psi = percentile(left_out_psi(counts, weekdays), 0.99)
+    week_psi = percentile(left_out_psi(weeks, np.zeros(len(weeks), np.int64)), 0.99)
+    steady = is_steady(night_psi, week_psi)
     return ColumnProfile(
         name=name,
         kind=bins.kind,
@@ -164,10 +168,10 @@ def _column(name: str, bins: Bins, days: Sequence[DayFigures], dates: Sequence[d
         daily_values=tuple(_daily_value(day, bins.kind) for day in days),
         daily_null_rates=tuple(null_rate(day.counts) for day in days),
         between_day_share=share,
-        night_psi=percentile(left_out_psi(counts, weekdays), 0.99),
-        week_psi=percentile(left_out_psi(weeks, np.zeros(len(weeks), np.int64)), 0.99),
-        night_limit=limit_of_next(forward_psi(counts, weekdays)),
-        week_limit=limit_of_next(forward_psi(weeks, np.zeros(len(weeks), np.int64))),
+        night_psi=night_psi,
+        week_psi=week_psi,
+        night_limit=limit_ahead(forward_psi(counts, weekdays), steady),
+        week_limit=limit_ahead(forward_psi(weeks, np.zeros(len(weeks), np.int64)), steady),
         null_deviation=percentile(null_deviations(counts), 0.95),
     )
 

@@ -118,20 +118,20 @@ class _Change:
 
 def propose(
     workspace: Workspace, pipeline: Pipeline, version: ModelVersion, as_of: date, actor: str,
-    as_new_recipe: bool | None = None, start_rollout: StartRollout | None = None,
+    as_new_recipe: bool | None = None, start_rollout: StartRollout | None = None, ask: str = "",
 ) -> Proposal:  # fmt: skip
     """Judge `version` against the champion by the night `as_of`, and do what the spec says follows.
 
     `as_new_recipe` overrules whether both are of one family. `start_rollout` begins the rollout where the spec has one,
-    before the decision is recorded, so it must bear being called again. Raises PromotionRefused for the champion, a
-    rejected version, or one that cannot be compared; AliasMissing without a champion; PartitionConflict when the
-    champion changed meanwhile. The verdict is recorded whatever it says.
+    before the decision is recorded, so it must bear being called again. `ask` says why a person decides in any case.
+    Raises PromotionRefused for the champion, a rejected version, or one that cannot be compared; AliasMissing without a
+    champion; PartitionConflict when the champion changed meanwhile. The verdict is recorded whatever it says.
     """
     champion = require_alias(workspace, pipeline.name, CHAMPION)
     _require_proposable(workspace, version, champion)
     refresh = is_refresh(champion, version) if as_new_recipe is None else not as_new_recipe
     verdict = judge(pipeline, paired_rows(workspace, pipeline, champion, version, as_of), refresh)
-    action, reason = _action(workspace, pipeline, version, verdict, as_of)
+    action, reason = _action(workspace, pipeline, version, verdict, as_of, ask)
     if action == "promoted":
         open_capsule(workspace, version)
     if action == "rollout" and start_rollout is not None:
@@ -275,7 +275,7 @@ def _apply(change: _Change, proposal: Proposal, as_of: date) -> None:
 
 
 def _action(
-    workspace: Workspace, pipeline: Pipeline, version: ModelVersion, verdict: Verdict, as_of: date
+    workspace: Workspace, pipeline: Pipeline, version: ModelVersion, verdict: Verdict, as_of: date, ask: str
 ) -> tuple[Action, str]:
     """What follows from a verdict, and why."""
     said = "; ".join(verdict.reasons)
@@ -283,11 +283,13 @@ def _action(
         kept = verdict.outcome == "not_enough_evidence"
         return ("kept", f"{said}; it stays challenger") if kept else ("rejected", said)
     with workspace.engine.connect() as connection:
-        action, why = _policy(connection, pipeline, version, as_of)
+        action, why = _policy(connection, pipeline, version, as_of, ask)
     return action, f"{said}; {why}"
 
 
-def _policy(connection: sa.Connection, pipeline: Pipeline, version: ModelVersion, as_of: date) -> tuple[Action, str]:
+def _policy(
+    connection: sa.Connection, pipeline: Pipeline, version: ModelVersion, as_of: date, ask: str
+) -> tuple[Action, str]:
     """What the spec says of a version that the gate found good."""
     promotion, crowned, kind = pipeline.promotion, _crowned_by_gate(connection, pipeline), pipeline.rollout.kind
     since = (as_of - max(crowned.values())).days if crowned else promotion.cooldown_days
@@ -298,7 +300,7 @@ def _policy(connection: sa.Connection, pipeline: Pipeline, version: ModelVersion
     too_many = f"the gate promoted {recent} versions in {_RECENT_DAYS} days already, so a person decides"
     steps: list[tuple[bool, Action, str]] = [
         (bool(unclean), "kept", f"but it cannot be champion: {'; '.join(unclean)}"),
-        (promotion.approve == "person", "asked", "the spec wants a person to approve"),
+        (bool(ask) or promotion.approve == "person", "asked", ask or "the spec wants a person to approve"),
         (taken_back, "asked", "it was champion and taken back, so a person decides"),
         (rollout is not None, "waiting", "another rollout is under way"),
         (since < promotion.cooldown_days, "waiting", cooldown),

@@ -67,7 +67,7 @@ class Incidents(SpecModel):
     )
     of: int = Field(default=3, ge=3, le=14, description="newest nights on which the cause could be measured")
     at_once_ratio: float = Field(
-        default=2.0, gt=1, description="a cause of L2 that is this multiple of its threshold needs no second night"
+        default=3.0, gt=1, description="a cause of L2 that is this multiple of its threshold needs no second night"
     )
     quiet_nights: int = Field(default=7, ge=1, description="quiet nights in a row after which an incident closes")
     quiet_below: float = Field(

@@ -164,7 +164,7 @@ def _measure(profile: ColumnProfile, found: NightColumn, weekday: int) -> Column
     return base.model_copy(
         update={
             "unseen_share": _unseen(profile, counts),
-            "out_of_range_share": found.out_of_range,
+            "out_of_range_share": found.out_of_range if profile.is_steady else None,
             "psi": psi(against, counts),
             "psi_q99": _usual(profile, profile.night_psi, profile.night_limit),
         }
@@ -172,12 +172,11 @@ def _measure(profile: ColumnProfile, found: NightColumn, weekday: int) -> Column
 
 
 def _usual(profile: ColumnProfile, left_out: float | None, ahead: float | None) -> float:
-    """What PSI stays below while all is well. An input that wanders is held to what its next value may be.
+    """What PSI stays below while all is well: of left-out dates, and of an input against its past.
 
-    The score is held to its left-out dates in any case: when it moves, readers see it.
+    The score is held to its left-out dates alone: when it moves, readers see it.
     """
-    wanders = profile.name != SCORE and not profile.is_steady
-    return max(left_out or 0.0, (ahead or 0.0) if wanders else 0.0)
+    return max(left_out or 0.0, (ahead or 0.0) if profile.name != SCORE else 0.0)
 
 
 def _unseen(profile: ColumnProfile, counts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float | None:

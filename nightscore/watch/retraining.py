@@ -13,6 +13,9 @@ from nightscore.watch.evidence import Fact, LabelArrival, NightDecision
 from nightscore.watch.incidents import Incident
 
 BUDGET_DAYS = 30
+DUE = "due"
+BROUGHT_FORWARD = {"L3": "brought_forward:L3", "L4": "brought_forward:L4"}
+"""The rule that put the question: the rhythm, or the level that did not wait for it."""
 _WAITED_OUT = frozenset({"cooldown", "budget"})
 """Rules that end by themselves: a rhythm waits for them in silence, and only an incident asks about them."""
 
@@ -94,6 +97,24 @@ def promotion_leave(night: date, rules: Promotion, history: History) -> Rule:
     return Rule(name="promotion", holds=holds, words=words, not_before=free if waits else None)
 
 
+def find_obstacle(
+    night: date, newest: date, history: History, incidents: Iterable[Incident], rules: Retraining
+) -> str:  # fmt: skip
+    """Why an attempt that was decided on `night` must not begin now, in words; "" while it may.
+
+    `newest` is the newest watched night, `history` and `incidents` are as known after it. What was decided meanwhile
+    lifts nothing: the next look decides anew.
+    """
+    age = (newest - night).days
+    if age > rules.cooldown_days:
+        return f"it is {age} nights old, and older than {rules.cooldown_days} days is not begun"
+    if night not in history.attempts:
+        return f"{night} was judged again, on evidence that asks for none"
+    since = [one for one in incidents if one.level == "L1" and one.opened > night]
+    names = ", ".join(f"{one.incident_id} ({one.cause}) on {one.opened}" for one in since)
+    return f"L1 has opened since: {names}" if since else ""
+
+
 def _attempt(
     pipeline: str, night: date, policy: Policy, history: History, rules: Sequence[Rule]
 ) -> tuple[History, NightDecision]:
@@ -107,10 +128,11 @@ def _attempt(
 
 
 def _call(due: bool, wanted: Sequence[Incident], history: History, rules: Retraining) -> Rule:
-    """What put the question tonight."""
+    """What put the question tonight; what only incidents ask for is brought forward by the gravest of them."""
     words = [f"a look is due every {rules.every_days} days, the last was on {history.looked}"] if due else []
     words += [f"asked for by {one.level} incident {one.incident_id} ({one.cause})" for one in wanted]
-    return Rule(name="due" if due else "brought_forward", holds=True, words=" and ".join(words))
+    name = DUE if due else max(BROUGHT_FORWARD[level] for one in wanted for level in one.levels & {"L3", "L4"})
+    return Rule(name=name, holds=True, words=" and ".join(words))
 
 
 def _rules(
