@@ -23,8 +23,8 @@ from nightscore.measures.profiles import Kind
 from nightscore.measures.swaps import FEWEST_ROWS, swapped_levels
 
 ROWS = 20_000
-LEAST_EXCESS = 0.1
-FACTOR = 1.25
+LEAST_EXCESS = 0.15
+FACTOR = 1.5
 _LEVELS, _FEWEST_PAST = 5, 3
 
 

@@ -283,14 +283,14 @@ def _judge_week(evidence: NightEvidence, rule: Shift) -> Iterator[Signal]:
 
 
 def _judge_domain(found: DomainClassifier) -> Signal:
-    """Keyed by its strongest column when it shows, so that another column later is another cause."""
+    """One cause whichever column is strongest, which may be another one each night of the same shift."""
     ratio = _ratio(max(found.auc - 0.5, 0.0), found.threshold - 0.5)
     fires = ratio >= 1
     message = f"a classifier tells the trailing 7 days from the reference with AUC {found.auc:.3f}, and below "
     message += f"{found.threshold:.3f} is normal; by {', '.join(found.columns) or 'no single column'}"
     message += f"; {found.detail}" if found.detail else ""
     return Signal(
-        level="L3", cause=f"domain:{found.columns[0]}" if fires and found.columns else "domain", columns=found.columns,
+        level="L3", cause="domain", columns=found.columns,
         value=found.auc, threshold=found.threshold, ratio=ratio, fires=fires, message=message,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from nightscore.watch.evidence import (
     MatureOutcomes,
     NightEvidence,
     Residual,
+    Swap,
 )
 from nightscore.watch.levels import CusumState, advance_cusum, judge
 
@@ -48,10 +49,15 @@ def shown(**figures: Any) -> list[tuple[str, str]]:
         ({"rows": 750, "rows_min": 1000, "rows_max": 1000}, []),
         ({"rows": 1330, "rows_min": 1000, "rows_max": 1000}, []),
         ({"rows": 1331, "rows_min": 1000, "rows_max": 1000}, [("L1", "rows:high")]),
-        ({"rows": 0, "rows_min": 1, "rows_max": 1000}, [("L1", "rows:low")]),
+        ({"rows": 0, "rows_min": 16, "rows_max": 1000}, []),
+        ({"rows": 0, "rows_min": 17, "rows_max": 1000}, [("L1", "rows:low")]),
+        ({"rows": 59, "rows_min": 100, "rows_max": 100}, [("L1", "rows:low")]),
+        ({"rows": 60, "rows_min": 100, "rows_max": 100}, []),
+        ({"rows": 140, "rows_min": 100, "rows_max": 100}, []),
+        ({"rows": 141, "rows_min": 100, "rows_max": 100}, [("L1", "rows:high")]),
         ({"rows": 0, "rows_min": 0, "rows_max": 0}, []),
-        ({"rows": 3, "rows_min": 0, "rows_max": 0}, []),
-        ({"rows": 4, "rows_min": 0, "rows_max": 0}, [("L1", "rows:high")]),
+        ({"rows": 4, "rows_min": 0, "rows_max": 0}, []),
+        ({"rows": 5, "rows_min": 0, "rows_max": 0}, [("L1", "rows:high")]),
         (column(null_rate=0.051), [("L1", "nulls:age")]),
         (column(null_rate=0.05), []),
         (column(null_rate=0.3, reference_null_rate=0.25), []),
@@ -81,8 +87,9 @@ def shown(**figures: Any) -> list[tuple[str, str]]:
         (column(chart=Chart(value=2.1, low=2.0, high=2.0)), [("L2", "chart:age")]),
         ({"week": (ColumnWeek(name="age", psi=0.1),)}, [("L3", "psi_week:age")]),
         ({"week": (ColumnWeek(name="age", psi=0.12, psi_q99=0.1),)}, []),
-        ({"domain": DomainClassifier(auc=0.7, threshold=0.6, columns=("code", "age"))}, [("L3", "domain:code")]),
+        ({"domain": DomainClassifier(auc=0.7, threshold=0.6, columns=("code", "age"))}, [("L3", "domain")]),
         ({"domain": DomainClassifier(auc=0.59, threshold=0.6, columns=("code",))}, []),
+        ({"swaps": (Swap(name="code", pairs=(("a", "b"),)), Swap(name="city"))}, [("L3", "swap:code")]),
         (column(), []),
     ],
 )
@@ -126,10 +133,30 @@ def test_a_cause_shows_beyond_its_threshold(figures: dict[str, Any], expected: l
             "a classifier tells the trailing 7 days from the reference with AUC 0.700, and below 0.600 is normal; by "
             "code, age; B6 and DL swapped",
         ),
+        (
+            {"swaps": (Swap(name="code", pairs=(("a", "b"), ("c", "d"))),)},
+            "code: the rows of a and b, c and d look like each other's rows of the reference: were codes swapped?",
+        ),
     ],
 )
 def test_the_message_names_the_column_and_both_numbers(figures: dict[str, Any], message: str) -> None:
     assert [one.message for one in judge(night(**figures), SPEC, CusumState()).shown] == [message]
+
+
+@pytest.mark.parametrize(
+    ("figures", "at_once"),
+    [
+        (column(psi=0.749), False),
+        (column(psi=0.75), True),
+        (column(psi=0.89, psi_q99=0.2), False),
+        (column(psi=0.91, psi_q99=0.2), True),
+        (column(chart=Chart(value=99.0, low=1.0, high=3.0)), False),
+        ({"week": (ColumnWeek(name="age", psi=9.0),)}, False),
+        ({"swaps": (Swap(name="code", pairs=(("a", "b"),)),)}, True),
+    ],
+)
+def test_only_a_loud_night_or_swapped_codes_need_no_second_night(figures: dict[str, Any], at_once: bool) -> None:
+    assert [one.at_once for one in judge(night(**figures), SPEC, CusumState()).shown] == [at_once]
 
 
 def test_the_ratio_is_one_at_the_threshold_and_stays_finite() -> None:
