@@ -76,13 +76,14 @@ def limit_of_next(values: Vector, confidence: float = 0.999) -> float | None:
 def week_counts(dates: Sequence[date], counts: Counts) -> Counts:
     """`counts` (dates, bins) summed over blocks of seven calendar dates that end with the last: (weeks, bins).
 
-    `dates` ascend; the first block is left out when it would begin before the first date.
+    `dates` ascend, and so do the weeks; the first block is left out when it would begin before the first date.
     """
     if not dates:
         return counts
     ago = np.array([(dates[-1] - day).days // 7 for day in dates])
     whole = ((dates[-1] - dates[0]).days + 1) // 7
-    return np.array([counts[ago == week].sum(axis=0) for week in range(whole)], np.int64).reshape(-1, counts.shape[1])
+    weeks = [counts[ago == week].sum(axis=0) for week in reversed(range(whole))]
+    return np.array(weeks, np.int64).reshape(-1, counts.shape[1])
 
 
 def null_deviations(counts: Counts) -> Vector:

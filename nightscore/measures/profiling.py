@@ -66,11 +66,14 @@ class DayFigures:
 Days = dict[str, dict[date, DayFigures]]
 
 
-def build_reference(read: Read, kinds: Mapping[str, Kind], calendar: Collection[str] = ()) -> ReferenceProfile:
+def build_reference(
+    read: Read, kinds: Mapping[str, Kind], calendar: Collection[str] = (), daily_share: float = DAILY_SHARE
+) -> ReferenceProfile:
     """The profile of the columns `kinds` of all batches, which `read` gives twice, each with its score date.
 
     A date may come in several batches, and without rows. `calendar` names columns that follow from the date; a column
-    that has one value on every date, with 30 rows or more on each, is taken for one too.
+    that has one value on every date, with 30 rows or more on each, is taken for one too. `daily_share`: of a column's
+    variance; as much between dates makes it one that is charted by its daily value.
     """
     sample = sample_rows(read(), tuple(kinds))
     bins = {name: choose_bins(sample[name], kind) for name, kind in kinds.items()}
@@ -81,7 +84,7 @@ def build_reference(read: Read, kinds: Mapping[str, Kind], calendar: Collection[
         rows=tuple(rows[day] for day in dates),
         sampled_rows=len(sample),
         columns=tuple(
-            _column(name, one, [days[name][day] for day in dates], dates, name in calendar)
+            _column(name, one, [days[name][day] for day in dates], dates, name in calendar, daily_share)
             for name, one in bins.items()
         ),
     )
@@ -140,7 +143,9 @@ def _merged(one: DayFigures, other: DayFigures) -> DayFigures:
     )
 
 
-def _column(name: str, bins: Bins, days: Sequence[DayFigures], dates: Sequence[date], calendar: bool) -> ColumnProfile:
+def _column(
+    name: str, bins: Bins, days: Sequence[DayFigures], dates: Sequence[date], calendar: bool, daily_share: float
+) -> ColumnProfile:
     counts = np.array([day.counts for day in days], np.int64).reshape(len(days), _width(bins))
     weekdays = np.array([day.weekday() for day in dates], np.int64)
     weeks = week_counts(dates, counts)
@@ -155,7 +160,7 @@ def _column(name: str, bins: Bins, days: Sequence[DayFigures], dates: Sequence[d
     return ColumnProfile(
         name=name,
         kind=bins.kind,
-        column_class="calendar" if calendar or _one_value_a_day(days, between) else _class(share),
+        column_class="calendar" if calendar or _one_value_a_day(days, between) else _class(share, daily_share),
         edges=bins.edges,
         levels=bins.levels,
         counts=tuple(whole.counts.tolist()),
@@ -203,8 +208,8 @@ def _between_day_share(within: float, between: float, rows: Counts) -> float | N
     return max(0.0, 1 - (within / (total - dates)) / ((within + between) / (total - 1)))
 
 
-def _class(share: float | None) -> ColumnClass:
-    return "daily" if share is not None and share >= DAILY_SHARE else "distribution"
+def _class(share: float | None, daily_share: float) -> ColumnClass:
+    return "daily" if share is not None and share >= daily_share else "distribution"
 
 
 def _one_value_a_day(days: Sequence[DayFigures], between: float) -> bool:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import reduce
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
@@ -162,7 +161,10 @@ def _not_tried(wanted: Sections, standing: Sections, told: Collection[Location])
 
 def _at(sections: Sections, where: Location) -> Any:
     """The value at `where`; None when there is none."""
-    return reduce(lambda inside, name: inside.get(name) if isinstance(inside, dict) else None, where, sections)
+    found: Any = sections
+    for name in where:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def backtest(

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -68,7 +68,7 @@ def _watch(workspace: Workspace, pipeline: Pipeline, predictions: PartitionVersi
         _tell_promotions(connection, pipeline, run_id, workspace.clock.now())
         decisions = _tell_night(connection, pipeline, evidence, run_id, workspace.clock.now())
         verdict = judge_content(connection, workspace, pipeline, predictions, evidence, run_id)
-    return _outcome(predictions, verdict, evidence, decisions)
+    return _outcome(predictions, verdict, evidence, decisions, is_new=verdict.run_id == run_id)
 
 
 def gather_evidence(workspace: Workspace, pipeline: Pipeline, predictions: PartitionVersion) -> NightEvidence:
@@ -212,11 +212,13 @@ def _signal_row(one: Signal, evidence: NightEvidence, now: datetime) -> Mapping[
 
 
 def _outcome(
-    predictions: PartitionVersion, verdict: WatchVerdict, evidence: NightEvidence, decisions: Sequence[NightDecision]
-) -> NightOutcome:
+    predictions: PartitionVersion, verdict: WatchVerdict, evidence: NightEvidence, decisions: Sequence[NightDecision],
+    *, is_new: bool,
+) -> NightOutcome:  # fmt: skip
     said = [f"{one.kind} {one.verdict}: {one.reason}" for one in decisions]
     facts = {"reference": evidence.reference, "columns": len(evidence.columns), "decisions": said}
+    passed: Literal["made", "reused"] = "made" if is_new else "reused"
     return NightOutcome(
-        predictions.dataset, predictions.score_date, "made" if verdict.passed else "blocked", predictions.rows,
+        predictions.dataset, predictions.score_date, passed if verdict.passed else "blocked", predictions.rows,
         tuple(verdict.reasons), facts=facts,
     )  # fmt: skip

@@ -84,7 +84,9 @@ def with_reference(trained: "Trained", read: Read) -> "Trained":
         for night, frame in read():
             yield night, frame.select(names).with_columns(pl.Series(SCORE, trained.score(frame), dtype=pl.Float64))
 
-    profile = build_reference(scored, {**kinds_of(pipeline), SCORE: "number"})
+    profile = build_reference(
+        scored, {**kinds_of(pipeline), SCORE: "number"}, daily_share=pipeline.monitoring.daily_variance_share
+    )
     sample = sample_rows(read(), names, DOMAIN_ROWS)
     kinds = domain_kinds(pipeline, profile)
     return replace(trained, reference=Reference(profile, left_out_aucs(sample, kinds, SCORE_DATE), sample))

@@ -23,8 +23,10 @@ from orchestration.cli import (
     drills,
     ensembles,
     experiments,
+    incidents,
     models,
     nights,
+    policies,
     reports,
     reproduction,
     reviews,
@@ -69,6 +71,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(rollouts.app, name="rollout")
 app.add_typer(reviews.app, name="review")
+app.add_typer(incidents.app, name="incidents")
+app.add_typer(policies.app, name="policy")
 app.add_typer(changes.app, name="changes")
 app.add_typer(database.app, name="db")
 app.add_typer(data.app, name="data")
