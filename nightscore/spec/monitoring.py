@@ -109,7 +109,12 @@ class Monitoring(SpecModel):
     daily: Shift = Field(
         default=Shift(psi_floor=0.25, psi_factor=1.5), description="L2, tonight against the same weekday; warns"
     )
-    weekly: Shift = Field(default=Shift(psi_floor=0.1, psi_factor=1.25), description="L3, the trailing 7 days; warns")
+    weekly: Shift = Field(
+        default=Shift(psi_floor=0.1, psi_factor=1.25), description="L3, the score over the trailing 7 days; warns"
+    )
+    weekly_inputs: Shift = Field(
+        default=Shift(psi_floor=0.2, psi_factor=1.25), description="L3, inputs over the trailing 7 days; warns"
+    )
     outcomes: Outcomes = Outcomes()
     incidents: Incidents = Incidents()
     retraining: Retraining = Retraining()

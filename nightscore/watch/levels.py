@@ -12,7 +12,7 @@ from typing import Literal
 
 from nightscore.measures import control
 from nightscore.spec.monitoring import Monitoring, Outcomes, Shift
-from nightscore.watch.evidence import ColumnNight, DomainClassifier, Fact, MatureOutcomes, NightEvidence
+from nightscore.watch.evidence import SCORE, ColumnNight, DomainClassifier, Fact, MatureOutcomes, NightEvidence
 
 Level = Literal["L1", "L2", "L3", "L4"]
 
@@ -91,7 +91,7 @@ def judge(evidence: NightEvidence, spec: Monitoring, cusum: CusumState) -> Judge
     lacking = lacking_outcomes(evidence.outcomes, spec.outcomes)
     signals = [*_judge_night(evidence, spec), *_judge_columns(evidence, spec), *_judge_labels(evidence)]
     signals += _judge_distributions(evidence, spec)
-    signals += [*_judge_week(evidence, spec.weekly), *_judge_swaps(evidence)]
+    signals += [*_judge_week(evidence, spec), *_judge_swaps(evidence)]
     if not lacking and evidence.outcomes is not None:
         signals += _judge_outcomes(evidence.outcomes, spec.outcomes, cusum)
     return Judgement(signals=tuple(signals), notes=lacking)
@@ -274,8 +274,10 @@ def _judge_psi(level: Level, family: str, name: str, psi: float, q99: float, rul
     )  # fmt: skip
 
 
-def _judge_week(evidence: NightEvidence, rule: Shift) -> Iterator[Signal]:
+def _judge_week(evidence: NightEvidence, spec: Monitoring) -> Iterator[Signal]:
+    """The score is held to more than inputs are: readers see it, and gross faults of inputs show as L1 or L2."""
     for one in evidence.week:
+        rule = spec.weekly if one.name == SCORE else spec.weekly_inputs
         against = "of the trailing 7 days against the reference"
         yield _judge_psi("L3", "psi_week", one.name, one.psi, one.psi_q99, rule, against)
     if evidence.domain is not None:
