@@ -19,7 +19,7 @@ Direction = Literal["above", "below"]
 FEWEST_DATES = 8
 """Dates below which a standard deviation of dates is not worth limits."""
 LEAST_K = 3.0
-FACTOR = 1.5
+FACTOR = 2.0
 _FEWEST_PAST = 14
 _ROUNDING = 1e-9
 """Of the centre: a deviation that is smaller is none."""

@@ -58,7 +58,7 @@ def limit_ahead(values: Vector, steady: bool) -> float | None:
     return float(values.max()) if len(values) >= FEWEST else None
 
 
-def limit_of_next(values: Vector, confidence: float = 0.999) -> float | None:
+def limit_of_next(values: Vector, confidence: float = 0.9999) -> float | None:
     """What the next of such positive values stays below with `confidence`: a one-sided prediction limit of logarithms.
 
     Hahn & Meeker, Statistical Intervals, 1991, section 4.8: mean + t · sd · sqrt(1 + 1/n). Infinitely wide limits say

@@ -15,6 +15,7 @@ from nightscore.measures.control import (
     daily_interval,
     fit_chart,
     fit_cusum,
+    forward_deviations,
     left_out_deviations,
     replay,
     step,
@@ -54,11 +55,26 @@ def test_one_reference_date_in_a_hundred_lies_outside_its_own_limits_at_most(see
     assert sum((found.departure(value) or 0) > 1 for value in values) <= 1
 
 
-def test_limits_are_as_wide_as_left_out_dates_ask() -> None:
-    quiet, wild = normal(90, 3), [*normal(40, 3), 9.0, 9.0]
-    assert [chart and chart.k for chart in map(fit_chart, (quiet, wild))] == [
-        pytest.approx(max(3.0, 1.5 * np.quantile(left_out_deviations(np.array(values)), 0.99)))
-        for values in (quiet, wild)
+def test_forward_deviations_are_those_of_the_dates_before() -> None:
+    values = np.array(normal(20, 2))
+    expected = [abs(values[at] - values[:at].mean()) / values[:at].std(ddof=1) for at in range(14, 20)]
+    assert forward_deviations(values) == pytest.approx(expected, rel=1e-12)
+    assert forward_deviations(values[:14]).tolist() == []
+    assert forward_deviations(np.array([3.0] * 15)).tolist() == [0.0]
+
+
+def test_limits_are_as_wide_as_left_out_dates_and_those_after_others_ask() -> None:
+    quiet, wild, few = normal(90, 3), [*normal(40, 3), 9.0, 9.0], normal(14, 3)
+    wandering = np.cumsum(normal(90, 3)).tolist()
+    found = [chart and chart.k for chart in map(fit_chart, (quiet, wild, few, wandering))]
+    assert found == [
+        pytest.approx(max(3.0, 2.0 * np.quantile(measure(np.array(values)), 0.99)))
+        for values, measure in (
+            (quiet, left_out_deviations),
+            (wild, forward_deviations),
+            (few, left_out_deviations),
+            (wandering, forward_deviations),
+        )
     ]
     assert fit_chart(quiet, least_k=10.0) == ControlChart(np.mean(quiet), pytest.approx(np.std(quiet, ddof=1)), 10.0)
 

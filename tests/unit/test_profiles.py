@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from nightscore.measures import profiling, sampling
 from nightscore.measures.bins import to_vector
 from nightscore.measures.distances import psi
-from nightscore.measures.left_out import left_out_psi, null_deviations, percentile, week_counts
+from nightscore.measures.left_out import (
+    forward_psi,
+    left_out_psi,
+    limit_ahead,
+    limit_of_next,
+    null_deviations,
+    percentile,
+    week_counts,
+)
 from nightscore.measures.profiles import (
     ColumnProfile,
     Kind,
@@ -103,6 +111,31 @@ def test_left_out_nights_and_weeks_are_compared_with_the_others(reference: Refer
     week_psi = [psi(sum(weeks) - own, own) for own in weeks]  # type: ignore[arg-type]
     assert found.week_psi == pytest.approx(np.quantile(week_psi, 0.99), rel=1e-12)
     assert found.on_weekday(1).tolist() == sum(counts[0::7]).tolist()  # type: ignore[union-attr]
+
+
+def test_the_next_night_is_limited_by_what_nights_were_beside_their_past(reference: ReferenceProfile) -> None:
+    found = reference.column("delay")
+    counts = np.array([count_into(found, frame["delay"]) for _, frame in nights()])
+    pasts = [counts[own % 7 : own : 7] for own in range(14, 35)]
+    ahead = [psi(past.sum(axis=0), own) for past, own in zip(pasts, counts[14:], strict=True)]
+    weeks = [counts[start : start + 7].sum(axis=0) for start in range(0, 35, 7)]
+    of_weeks = [psi(sum(weeks[:own]), weeks[own]) for own in (2, 3, 4)]  # type: ignore[arg-type]
+    assert (found.is_steady, found.night_limit, found.week_limit) == (True, max(ahead), max(of_weeks))
+    wandering = reference.column("season")
+    by_night = np.array([count_into(wandering, frame["season"]) for _, frame in nights()])
+    limit = limit_of_next(forward_psi(by_night, np.arange(35) % 7))
+    assert (wandering.is_steady, wandering.night_limit, wandering.week_limit) == (False, limit, None)
+
+
+@pytest.mark.parametrize(
+    ("night_psi", "week_psi", "expected"),
+    [(None, None, True), (9.0, 0.1, True), (0.0, 0.11, False), (0.1, None, True), (0.11, None, False)],
+)
+def test_a_column_is_steady_when_its_left_out_weeks_lie_close_together(
+    reference: ReferenceProfile, night_psi: float | None, week_psi: float | None, expected: bool
+) -> None:
+    found = replace(reference.column("delay"), night_psi=night_psi, week_psi=week_psi)
+    assert found.is_steady is expected
 
 
 def test_a_moved_night_is_beyond_every_left_out_one(reference: ReferenceProfile) -> None:
@@ -223,6 +256,12 @@ def test_values_beyond_the_extremes_are_out_of_range(values: list[float], expect
     assert out_of_range_rate(found.column("x"), pl.Series("x", values, dtype=pl.Float64)) == expected
 
 
+@pytest.mark.parametrize(("margin", "expected"), [(0.0, 0.8), (0.5, 0.4), (1.0, 0.2), (math.inf, 0.0)])
+def test_a_margin_of_the_span_makes_room_on_both_sides(margin: float, expected: float) -> None:
+    found = build_reference(lambda: [(FIRST, pl.DataFrame({"x": [0.0, 2.0]}))], {"x": "number"}).column("x")
+    assert out_of_range_rate(found, pl.Series("x", [-1.01, -1.0, 1.0, 3.0, 4.01]), margin) == expected
+
+
 def test_a_level_has_no_range(reference: ReferenceProfile) -> None:
     assert out_of_range_rate(reference.column("carrier"), pl.Series("carrier", ["UA"])) is None
 
@@ -230,10 +269,10 @@ def test_a_level_has_no_range(reference: ReferenceProfile) -> None:
 def test_weeks_are_blocks_of_seven_dates_that_end_with_the_last() -> None:
     counts = np.arange(16).reshape(16, 1)
     dates = [FIRST + timedelta(at) for at in range(16)]
-    assert week_counts(dates, counts).tolist() == [[9 + 10 + 11 + 12 + 13 + 14 + 15], [2 + 3 + 4 + 5 + 6 + 7 + 8]]
+    assert week_counts(dates, counts).tolist() == [[2 + 3 + 4 + 5 + 6 + 7 + 8], [9 + 10 + 11 + 12 + 13 + 14 + 15]]
     assert week_counts(dates[:6], counts[:6]).shape == (0, 1)
     gap = [FIRST, FIRST + timedelta(13)]
-    assert week_counts(gap, np.array([[3], [4]])).tolist() == [[4], [3]]
+    assert week_counts(gap, np.array([[3], [4]])).tolist() == [[3], [4]]
 
 
 def test_a_unit_that_is_alone_in_its_group_is_not_compared() -> None:
@@ -241,3 +280,57 @@ def test_a_unit_that_is_alone_in_its_group_is_not_compared() -> None:
     assert left_out_psi(counts, np.array([0, 0, 1, 0])).tolist() == [0.0, 0.0]
     assert percentile(np.array([1.0, 2.0]), 0.99) is None
     assert null_deviations(np.array([[5, 5], [10, 0], [0, 0]])).tolist() == [0.5, 0.5]
+
+
+def test_a_unit_is_compared_with_the_earlier_ones_of_its_group() -> None:
+    counts = np.array([[5, 5], [40, 60], [6, 4], [70, 30], [1, 9], [20, 80]])
+    groups = np.array([0, 1, 0, 1, 0, 1])
+    expected = [psi(np.array([11, 9]), counts[4]), psi(np.array([110, 90]), counts[5])]
+    assert forward_psi(counts, groups).tolist() == expected
+    assert forward_psi(counts[:4], groups[:4]).tolist() == []
+    assert forward_psi(np.array([[0, 0]] * 3), np.zeros(3, np.int64)).tolist() == []
+
+
+def test_the_limit_of_the_next_value_is_a_prediction_limit_of_logarithms() -> None:
+    """Twelve values; t(11, 0.9999) = 5.4527."""
+    logs = np.array([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0] * 2)
+    limit = math.exp(0.5 + 5.4527 * logs.std(ddof=1) * math.sqrt(1 + 1 / 12))
+    assert limit_of_next(np.exp(logs)) == pytest.approx(limit, rel=1e-3)
+    assert limit_of_next(np.array([*np.exp(logs), 0.0, 0.0])) == limit_of_next(np.exp(logs))
+
+
+def test_as_many_next_values_lie_beyond_the_limit_as_promised() -> None:
+    random = np.random.default_rng(1)
+    worlds = np.exp(random.normal(-3, 0.7, (2000, 31)))
+    beyond = [world[-1] > (limit_of_next(world[:-1], 0.9) or 0) for world in worlds]
+    assert 0.08 <= np.mean(beyond) <= 0.12
+
+
+@pytest.mark.parametrize(
+    ("values", "steady", "expected"),
+    [
+        ([0.1, 0.3, 0.2], True, 0.3),
+        ([0.1, 0.3], True, None),
+        ([0.1, 0.3, 0.2], False, None),
+        ([0.1, 0.3] * 4, True, 0.3),
+        ([0.1, 0.3] * 4, False, limit_of_next(np.array([0.1, 0.3] * 4))),
+    ],
+)
+def test_a_steady_column_is_held_to_the_largest_seen_and_one_that_wanders_to_what_may_come(
+    values: list[float], steady: bool, expected: float | None
+) -> None:
+    assert limit_ahead(np.array(values), steady) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], None),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], None),
+        ([0.0] * 20, None),
+        ([0.5] * 20, None),
+        ([1e-8, 1e9] * 4, math.exp(50.0)),
+    ],
+)
+def test_few_or_equal_values_have_no_limit_and_none_is_infinite(values: list[float], expected: float | None) -> None:
+    assert limit_of_next(np.array(values)) == expected
