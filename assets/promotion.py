@@ -30,12 +30,14 @@ SETTLED = "settled"
 class PromotionConfig(dg.Config):
     """What is judged: `version`, else the one that the same run has trained, else the newest; `as_of` a night.
 
-    Without a night it is judged by what was known on the night that it was trained for.
+    Without a night it is judged by what was known on the night that it was trained for. `ask` says why a person is to
+    decide about it even when the gate finds it good and the spec would let it go on.
     """
 
     as_of: str | None = None
     version: int | None = None
     reason: str = "proposed by hand"
+    ask: str = ""
 
 
 class ModelDecisionConfig(dg.Config):
@@ -73,7 +75,7 @@ def build_promotion(pipeline: Pipeline) -> dg.AssetsDefinition:
         workspace = engine.workspace()
         with mapped_failures(context, workspace, pipeline.name, []):
             asked = _resolve(context, workspace, pipeline, config)
-            proposal = None if asked.settled else _propose(context, workspace, pipeline, asked, config.reason)
+            proposal = None if asked.settled else _propose(context, workspace, pipeline, asked, config)
         facts = {"as_of": str(asked.as_of), "version": asked.version.name, "why": config.reason}
         yield dg.MaterializeResult(asset_key=spec.key, metadata=facts | _facts(asked, proposal))
         yield _judged(spec.key, asked, proposal)
@@ -155,17 +157,19 @@ def _why_settled(workspace: Workspace, version: ModelVersion, as_of: date) -> st
 
 
 def _propose(
-    context: dg.AssetExecutionContext, workspace: Workspace, pipeline: Pipeline, asked: _Asked, reason: str
-) -> "Proposal":
+    context: dg.AssetExecutionContext, workspace: Workspace, pipeline: Pipeline, asked: _Asked,
+    config: PromotionConfig,
+) -> "Proposal":  # fmt: skip
     from nightscore.registry.promotion import propose
     from nightscore.registry.rollout import begin_rollout
 
     actor = context.run.tags.get(USER_TAG, "dagster")
 
     def start_rollout(version: ModelVersion) -> None:
-        begin_rollout(workspace, pipeline, version, actor, reason)
+        begin_rollout(workspace, pipeline, version, actor, config.reason)
 
-    return propose(workspace, pipeline, asked.version, asked.as_of, actor, start_rollout=start_rollout)
+    version, as_of, ask = asked.version, asked.as_of, config.ask
+    return propose(workspace, pipeline, version, as_of, actor, start_rollout=start_rollout, ask=ask)
 
 
 def _facts(asked: _Asked, proposal: "Proposal | None") -> dict[str, Any]:

@@ -30,6 +30,9 @@ from jobs.training import build_training_job
 from jobs.tuning import build_tuning_job
 from nightscore.spec.pipeline import Pipeline
 from orchestration.resources import Engine
+from sensors.alerts import alert_delivery
+from sensors.freshness import build_freshness_sensor
+from sensors.retraining import build_retraining_sensors
 from sensors.run_failures import unexplained_failures
 
 
@@ -39,7 +42,9 @@ def build_definitions(pipelines: Mapping[str, Pipeline], manifest: Path) -> dg.D
     from assets.marts import build_marts
 
     parts = [_build_pipeline(pipeline) for pipeline in pipelines.values()]
-    marts = dg.Definitions(assets=[build_marts(list(pipelines.values()), manifest)], sensors=[unexplained_failures])
+    all_of_them = list(pipelines.values())
+    sensors = [unexplained_failures, alert_delivery, build_freshness_sensor(all_of_them)]
+    marts = dg.Definitions(assets=[build_marts(all_of_them, manifest)], sensors=sensors)
     return dg.Definitions.merge(*parts, marts, _shared())
 
 
@@ -71,6 +76,7 @@ def _build_pipeline(pipeline: Pipeline) -> dg.Definitions:
         build_backfill_job(pipeline, outputs),
         build_decision_job(pipeline, changesets),
         build_attempt_job(pipeline, model, promotion),
+        build_retraining_sensors(pipeline),
         build_model_decision_job(pipeline, model_decisions),
         build_drill_job(pipeline, drill),
         *_build_tuning(pipeline),

@@ -12,6 +12,8 @@ USER_TAG = "user"
 """Who launched a run in the UI, where Dagster knows."""
 CHANGESET_TAG = "nightscore/changeset"
 """On a run that stages a changeset instead of publishing."""
+DECISION_TAG = "nightscore/decision"
+"""On a run that a sensor started: the entry of the decision ledger that it carries out."""
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from nightscore.settings import Settings
@@ -15,6 +15,8 @@ from orchestration.cli.output import JSON_OPTION, print_json, print_table
 
 FREE_BYTES_NEEDED = 2 << 30
 CLOCK_SKEW_SECONDS = 60.0
+ALERT_DAYS = 7
+"""Alerts that were given up are shown for so long; nobody can deliver them any more."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
-    """Check Python, packages, disk, database, lake, dbt, specs and clock; says the remedy of whatever is wrong."""
+    """Check Python, packages, disk, database, lake, dbt, specs, clock, alerts; says the remedy of what is wrong."""
     from nightscore.errors import NightscoreError
 
     settings, findings = Settings(), []
@@ -132,6 +134,24 @@ def check_clock(settings: Settings) -> Finding:
     return Finding("clock", skew < CLOCK_SKEW_SECONDS, found, "synchronise the clocks")
 
 
+def check_alerts(settings: Settings) -> Finding:
+    """Every alert of the last days has reached people, or may still reach them."""
+    from nightscore.catalog.alerts import list_alerts
+    from nightscore.lake.workspace import open_workspace
+
+    workspace = open_workspace(settings)
+    with workspace.engine.connect() as connection:
+        given_up = list_alerts(connection, status="given_up")
+    since = workspace.clock.now() - timedelta(days=ALERT_DAYS)
+    lost = [one for one in given_up if one.created_at >= since]
+    found = f"{len(lost)} given up in {ALERT_DAYS} days"
+    if lost:
+        found += f", the newest: {lost[0].title} ({lost[0].last_error})"
+    remedy = "`apprise -vv -b test URL` says what is wrong with a URL of NIGHTSCORE_ALERT_URLS"
+    return Finding("alerts", not lost, found, remedy)
+
+
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     check_python, check_packages, check_disk, check_database, check_lake, check_dbt, check_specs, check_clock,
+    check_alerts,
 )  # fmt: skip

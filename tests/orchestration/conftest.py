@@ -17,6 +17,7 @@ import dagster as dg
 import pytest
 import structlog
 
+from assets.watch import LEVELS
 from nightscore.catalog.facts import write_fact
 from nightscore.catalog.postgres import Server
 from nightscore.publishing.marts import build_marts, marts_hash
@@ -167,10 +168,13 @@ def events(session: Session, run_id: str, kind: dg.DagsterEventType) -> list[dg.
 
 
 def checks(session: Session, run_id: str) -> dict[str, tuple[bool, dict[str, Any]]]:
-    """Whether each asset's gate passed in a run, with its metadata."""
+    """Whether each asset's gate passed in a run, and each level of the watch, with its metadata."""
     found = [one.asset_check_evaluation_data for one in events(
         session, run_id, dg.DagsterEventType.ASSET_CHECK_EVALUATION)]  # fmt: skip
     return {
-        one.asset_key.path[-1]: (one.passed, {name: value.value for name, value in one.metadata.items()})
+        one.asset_key.path[-1] if one.check_name not in LEVELS else one.check_name: (
+            one.passed,
+            {name: value.value for name, value in one.metadata.items()},
+        )
         for one in found
     }

@@ -9,7 +9,7 @@ from nightscore.spec.promotion import Promotion
 from nightscore.watch.evidence import LabelArrival, NightDecision
 from nightscore.watch.incidents import Cause, Incident
 from nightscore.watch.levels import Level, Signal
-from nightscore.watch.retraining import History, decide_retraining, promotion_leave
+from nightscore.watch.retraining import History, decide_retraining, find_obstacle, promotion_leave
 
 START = date(2024, 3, 4)
 AUTO = Promotion(approve="auto")
@@ -173,3 +173,45 @@ def test_a_promotion_told_twice_counts_once() -> None:
     once = History().with_promotion(on(3))
     assert once.with_promotion(on(3)) == once == History(promotions=days(3))
     assert once.with_promotion(on(40)) == History(promotions=days(40))
+
+
+def rule_that_asked(*levels: Level, night: int = 9) -> str:
+    asking = [incident(level, f"cause:{level}") for level in levels]
+    _, made = decide(night, History(looked=on(7), attempts=(START,)), asking)
+    assert made is not None
+    return made.rules[0]
+
+
+@pytest.mark.parametrize(
+    ("levels", "night", "rule"),
+    [
+        (["L3"], 9, "brought_forward:L3"),
+        (["L4"], 9, "brought_forward:L4"),
+        (["L3", "L4"], 9, "brought_forward:L4"),
+        (["L4", "L3", "L2"], 9, "brought_forward:L4"),
+        (["L3", "L4"], 14, "due"),
+        ([], 14, "due"),
+    ],
+)
+def test_exactly_one_rule_put_the_question(levels: list[Level], night: int, rule: str) -> None:
+    assert rule_that_asked(*levels, night=night) == rule
+
+
+@pytest.mark.parametrize(
+    ("newest", "attempts", "incidents", "obstacle"),
+    [
+        (7, (0, 7), [], ""),
+        (14, (0, 7), [], ""),
+        (15, (0, 7), [], "it is 8 nights old, and older than 7 days is not begun"),
+        (60, (50,), [], "it is 53 nights old, and older than 7 days is not begun"),
+        (7, (0,), [], "2024-03-11 was judged again, on evidence that asks for none"),
+        (9, (0, 7), [("L1", 8)], "L1 has opened since: ab12 (rows:low) on 2024-03-12"),
+        (9, (0, 7), [("L1", 7), ("L2", 8), ("L3", 8), ("L4", 8)], ""),
+    ],
+)
+def test_an_attempt_that_was_decided_on_is_begun_only_while_nothing_speaks_against_it(
+    newest: int, attempts: tuple[int, ...], incidents: list[tuple[Level, int]], obstacle: str
+) -> None:
+    known = [incident(level, "rows:low").model_copy(update={"opened": on(at)}) for level, at in incidents]
+    history = History(looked=on(7), attempts=days(*attempts))
+    assert find_obstacle(on(7), on(newest), history, known, POLICY.monitoring.retraining) == obstacle
