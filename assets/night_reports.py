@@ -5,7 +5,6 @@ Added here: what the UI shows of it. Not here: figures (`nightscore/monitoring`)
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import dagster as dg
 
@@ -14,8 +13,6 @@ from nightscore.spec.pipeline import Pipeline
 from orchestration.failures import Event, mapped_failures
 from orchestration.partitions import POLICY, nights_of
 from orchestration.resources import Engine
-
-DASHBOARD_DAYS = 91
 
 
 def build_night_report(pipeline: Pipeline) -> dg.AssetsDefinition:
@@ -27,19 +24,14 @@ def build_night_report(pipeline: Pipeline) -> dg.AssetsDefinition:
 
     @dg.multi_asset(name=f"{pipeline.name}__night_report", specs=[spec], backfill_policy=POLICY)
     def night_report_asset(context: dg.AssetExecutionContext, engine: Engine) -> Iterator[Event]:
-        from assets.report_charts import draw_night
+        from assets.report_pages import write_pages
         from nightscore.monitoring.follow_up import follow_up
-        from nightscore.reports.dashboard import write_dashboard
-        from nightscore.reports.night_report import write_night_report
 
         workspace, nights = engine.workspace(), nights_of(context)
-        folder, last = workspace.settings.home_path / "reports" / pipeline.name, max(nights)
         with mapped_failures(context, workspace, pipeline.name, []):
             done = follow_up(workspace, pipeline, nights, context.run.run_id)
-            pages = [write_night_report(workspace, pipeline, night, folder) for night in nights]
-            board = write_dashboard(workspace, pipeline, last - timedelta(days=DASHBOARD_DAYS), last, folder)
-        shown = {"report": dg.MetadataValue.path(str(pages[-1])), "dashboard": dg.MetadataValue.path(str(board))}
+            pages = write_pages(workspace, pipeline, nights) if pipeline.monitoring.pages == "nightly" else {}
         counts = {"figures": len(done.figures), "rows_to_review": done.queued, "alerts_sent": done.alerts.sent}
-        yield dg.MaterializeResult(asset_key=spec.key, metadata=shown | counts | draw_night(workspace, pipeline, last))
+        yield dg.MaterializeResult(asset_key=spec.key, metadata=counts | pages)
 
     return night_report_asset

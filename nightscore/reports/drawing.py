@@ -5,6 +5,7 @@ Added here: something that more than one file of charts needs. Not here: a chart
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 WIDTH, HEIGHT, ROW_HEIGHT = 560, 240, 18
@@ -61,10 +62,17 @@ def inline(values: Iterable[Mapping[str, Any]]) -> Any:
 def as_svg(chart: Any, height: int, width: int = WIDTH, title: str = "") -> str:
     """The chart as SVG text of that size in pixels, axes and title included."""
     import altair as alt
-    import vl_convert
 
     sized = chart.properties(width=width, height=height, autosize={"type": "fit", "contains": "padding"})
     if title:
         named = alt.Title(title, anchor="start", fontSize=13, fontWeight="bold", color="#1c2430")
         sized = sized.properties(title=named)
-    return str(vl_convert.vegalite_to_svg(sized.configure(**_CONFIG).to_json()))
+    return _draw(sized.configure(**_CONFIG).to_json(validate=False))
+
+
+@lru_cache(maxsize=64)
+def _draw(specification: str) -> str:
+    """What a page and the orchestrator both show is drawn once: it is most of the time that a report takes."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(specification))

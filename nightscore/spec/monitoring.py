@@ -5,6 +5,8 @@ Added here: a rule of a level, of incidents or of retraining. Not here: how evid
 (`nightscore/measures`) or judged (`nightscore/monitoring`).
 """
 
+from typing import Literal
+
 from pydantic import Field
 
 from nightscore.spec.base import SpecModel
@@ -104,6 +106,9 @@ class Monitoring(SpecModel):
     )
     min_rows: int = Field(
         default=20, ge=1, description="nights with fewer rows are not judged by distribution or for constant scores"
+    )
+    pages: Literal["nightly", "on_demand"] = Field(
+        default="nightly", description="whether each night writes its report and the dashboard, or `report` does"
     )
     blocking: Blocking = Blocking()
     daily: Shift = Field(

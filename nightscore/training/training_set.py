@@ -43,10 +43,10 @@ def make_training_set(workspace: Workspace, pipeline: Pipeline, as_of: date, run
     """Join and commit the training set of night `as_of`; equal content is reused.
 
     Nights that the watch held back are left out. Raises NotReadable for another date of the window that has not passed
-    its gates, NotEnoughData when none is mature.
+    its gates, NotEnoughData when none is mature or all were held back.
     """
-    held_back = nights_held_back(workspace, pipeline)
-    window = [night for night in training_window(pipeline, as_of) if night not in held_back]
+    whole = training_window(pipeline, as_of)
+    window = _without_held_back(workspace, pipeline, whole)
     labels_known = [night for night in _label_nights(pipeline, window) if night <= as_of]
     features = workspace.lake.require(features_dataset(pipeline.name), window)
     labels = workspace.lake.require(labels_dataset(pipeline.name), labels_known)
@@ -59,8 +59,20 @@ def make_training_set(workspace: Workspace, pipeline: Pipeline, as_of: date, run
     workspace.lake.commit([candidate(dataset, as_of, stored, rows, recipe, standing, inputs)], run_id)
     account = RowAccount(pipeline.name, dataset, as_of, joined.rows_in, rows, 0, joined.excluded)
     record_accounts(workspace, [account], run_id)
-    left_out = joined.left_out | dict.fromkeys(sorted(held_back & set(training_window(pipeline, as_of))), HELD_BACK)
+    left_out = joined.left_out | dict.fromkeys((night for night in whole if night not in window), HELD_BACK)
     return TrainingSet(as_of, joined.frame, stored, features, labels, account, left_out)
+
+
+def _without_held_back(workspace: Workspace, pipeline: Pipeline, window: Sequence[date]) -> list[date]:
+    held_back = nights_held_back(workspace, pipeline)
+    nights = [night for night in window if night not in held_back]
+    if not nights:
+        raise NotEnoughData(
+            f"Choosing the training window of {pipeline.name}",
+            f"the watch held back every night from {window[0]} to {window[-1]}",
+            f"accept the incidents that are no faults (`nightscore incidents list {pipeline.name}`), or train later",
+        )
+    return nights
 
 
 def nights_held_back(workspace: Workspace, pipeline: Pipeline) -> frozenset[date]:

@@ -23,6 +23,7 @@ from nightscore.training.reference import SCORE, Reference
 from nightscore.watch.evidence import NightEvidence
 from nightscore.watch.freshness import measure_freshness
 from nightscore.watch.measure import (
+    MODEL_VERSION,
     WEEK_DAYS,
     NightProfile,
     find_swaps,
@@ -118,20 +119,18 @@ def _schema_findings(workspace: Workspace, pipeline: Pipeline, features: Partiti
 
 
 def _profile(workspace: Workspace, pipeline: Pipeline, scored: Scored, reference: Reference) -> NightProfile:
-    identity = scored.version.manifest_sha256
-    return profile_night(workspace, pipeline, reference, identity, scored.features, scored.predictions)
+    return profile_night(workspace, pipeline, reference, scored.version, scored.features, scored.predictions)
 
 
 def _week(workspace: Workspace, pipeline: Pipeline, scored: Scored, reference: Reference) -> list[NightProfile]:
     """The trailing nights by the features they have now; scores only of those that the same version scored."""
-    first, identity = scored.night - timedelta(days=WEEK_DAYS - 1), scored.version.manifest_sha256
-    before = scored.night - timedelta(days=1)
+    first, before = scored.night - timedelta(days=WEEK_DAYS - 1), scored.night - timedelta(days=1)
     features = workspace.lake.current(features_dataset(pipeline.name), first, before)
     predictions = workspace.lake.current(predictions_dataset(pipeline.name), first, before)
     return [
         *(
             profile_night(
-                workspace, pipeline, reference, identity, one, _by_same(workspace, predictions.get(night), scored)
+                workspace, pipeline, reference, scored.version, one, _by_same(workspace, predictions.get(night), scored)
             )
             for night, one in sorted(features.items())
         ),
@@ -145,6 +144,6 @@ def _by_same(
     if predictions is None:
         return None
     versions: Sequence[int] = (
-        workspace.lake.scan([predictions]).select(pl.col("model_version").unique()).collect().to_series().to_list()
+        workspace.lake.scan([predictions]).select(pl.col(MODEL_VERSION).unique()).collect().to_series().to_list()
     )
     return predictions if scored.version.version in versions else None

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.partitions import PartitionVersion
 from nightscore.lake.parquet import read_batches
 from nightscore.lake.workspace import Workspace
@@ -32,6 +33,8 @@ from nightscore.watch.evidence import Chart, ColumnNight, ColumnWeek, DomainClas
 
 BATCH_ROWS = 1 << 18
 SAMPLE_ROWS = 20_000
+MODEL_VERSION = "model_version"
+"""The column of predictions that says by which version a row was scored."""
 RANGE_MARGIN = 0.5
 """Of the reference's span: history wanders beyond its ends by itself, a wrong unit does so by far."""
 WEEK_DAYS, FEWEST_NIGHTS = 7, 5
@@ -58,20 +61,20 @@ class NightProfile:
 
 
 def profile_night(
-    workspace: Workspace, pipeline: Pipeline, reference: Reference, identity: str, features: PartitionVersion,
+    workspace: Workspace, pipeline: Pipeline, reference: Reference, version: ModelVersion, features: PartitionVersion,
     predictions: PartitionVersion | None,
 ) -> NightProfile:  # fmt: skip
-    """A night in the bins of `reference`, of the capsule `identity`; made once for a content.
+    """A night in the bins of `reference`, of the capsule of `version`; made once for a content.
 
-    Without `predictions` it has no score.
+    Its scores are those of `version`: a canary's are no drift of the champion's. Without `predictions` it has none.
     """
-    folder = workspace.settings.home_path / "watch" / identity
+    folder = workspace.settings.home_path / "watch" / version.manifest_sha256
     path = folder / f"{features.md5}-{predictions.md5 if predictions else 'unscored'}"
     if path.is_file():
         return _from_bytes(path.read_bytes())
     verified = workspace.lake.store.verified_path
     scored = verified(predictions.md5) if predictions else None
-    made = _profile(pipeline, reference.profile, features.score_date, verified(features.md5), scored)
+    made = _profile(pipeline, reference.profile, version.version, features.score_date, verified(features.md5), scored)
     folder.mkdir(parents=True, exist_ok=True)
     with workspace.lake.store.scratch() as scratch:
         scratch.write_bytes(_to_bytes(made))
@@ -80,12 +83,13 @@ def profile_night(
 
 
 def _profile(
-    pipeline: Pipeline, reference: ReferenceProfile, night: date, features: Path, scored: Path | None
+    pipeline: Pipeline, reference: ReferenceProfile, version: int, night: date, features: Path, scored: Path | None
 ) -> NightProfile:
     names = [name for name in pipeline.feature_names if name != SCORE_DATE]
     parts = [_columns(reference, batch) for batch in read_batches(features, BATCH_ROWS)]
     if scored is not None:
-        parts += [_columns(reference, batch.select(SCORE)) for batch in read_batches(scored, BATCH_ROWS)]
+        own = pl.col(MODEL_VERSION) == version
+        parts += [_columns(reference, batch.filter(own).select(SCORE)) for batch in read_batches(scored, BATCH_ROWS)]
     sample = sample_rows(
         ((night, batch) for batch in read_batches(features, BATCH_ROWS)), [SCORE_DATE, *names], SAMPLE_ROWS
     )
@@ -144,7 +148,7 @@ def measure_columns(night: NightProfile, reference: Reference) -> tuple[ColumnNi
     return tuple(
         _measure(column, night.columns[column.name], night.night.weekday())
         for column in reference.profile.columns
-        if column.name in night.columns and night.rows
+        if column.name in night.columns and any(night.columns[column.name].counts)
     )
 
 

@@ -4,6 +4,8 @@ Publishing asks here, whichever run, schedule or command publishes; a content th
 Added here: a way to ask for a verdict. Not here: what is measured (`gather.py`), or incidents (`state.py`).
 """
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 
 from nightscore.catalog.partitions import PartitionVersion
@@ -32,13 +34,19 @@ def judge_content(
     connection: sa.Connection, workspace: Workspace, pipeline: Pipeline, predictions: PartitionVersion,
     evidence: NightEvidence, run_id: str,
 ) -> WatchVerdict:  # fmt: skip
-    """Judge by L1 and what people have accepted as normal; the verdict is appended, and the newest counts."""
+    """Judge by L1 and what people have accepted as normal; a verdict that says something new is appended.
+
+    The newest counts.
+    """
     state = load_state(connection, pipeline)
     shown = find_blocking(state, evidence, pipeline.monitoring)
     verdict = WatchVerdict(
         pipeline.name, predictions.score_date, predictions.md5, evidence.reference, not shown,
-        [one.message for one in shown], (), evidence.model_dump(mode="json"), run_id, workspace.clock.now(),
+        [one.message for one in shown], [], evidence.model_dump(mode="json"), run_id, workspace.clock.now(),
     )  # fmt: skip
+    known = watch_verdict_on(connection, pipeline.name, predictions.score_date, predictions.md5)
+    if known is not None and replace(known, run_id=run_id, at=verdict.at) == verdict:
+        return known
     record_watch_verdict(connection, verdict)
     return verdict
 

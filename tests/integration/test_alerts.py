@@ -17,9 +17,9 @@ from nightscore.catalog.alerts import Alert, claim_due_alerts, list_alerts, mark
 from nightscore.clock import FixedClock
 from nightscore.lake.workspace import Workspace
 from nightscore.monitoring.alerts import BACK_OFF, LEASE, Delivery, deliver_alerts, enqueue_alert, enqueue_decision
-from nightscore.watch.evidence import NightDecision
 from nightscore.monitoring.services import find_services
 from nightscore.settings import Settings
+from nightscore.watch.evidence import NightDecision
 from tests.alert_receiver import Receiver, receiving
 from tests.conftest import NOW
 from tests.mail_receiver import MailReceiver, receiving_mail

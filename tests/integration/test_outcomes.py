@@ -20,7 +20,6 @@ from nightscore.lake.workspace import Workspace
 from nightscore.measures.control import fit_cusum
 from nightscore.measures.metrics import log_loss, regression_metrics
 from nightscore.monitoring.business import record_business_metrics, record_costs
-from nightscore.watch.evidence import Freshness, LabelArrival
 from nightscore.monitoring.outcomes import (
     label_arrival,
     label_freshness,
@@ -41,6 +40,7 @@ from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.promotion import Promotion, Rollout
 from nightscore.spec.windows import nights_between
 from nightscore.training.matrix import row_key
+from nightscore.watch.evidence import Freshness, LabelArrival
 from tests.integration.night_chain import finish, fresh_database, opened_shop, prepare, visits_of_shop
 from tests.shop import CUSTOMERS, FIRST
 

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
@@ -21,8 +22,8 @@ from orchestration.cli.night_runs import Session
 from tests.orchestration.conftest import checks, events, materialisations, run
 from tests.shop import CUSTOMERS, FIRST_NIGHT, visits_of, write_day
 
-ASSETS = ("source_visits", "clean_visits", "labels", "features", "predictions", "published")
-GATED_ASSETS = ("clean_visits", "features", "labels", "predictions")
+ASSETS = ("source_visits", "clean_visits", "labels", "features", "predictions", "watch", "published")
+CHECKS = ("clean_visits", "features", "labels", "predictions", "L1", "L2", "L3", "L4", "rollouts")
 DOWNSTREAM_ONLY = """
 import sys
 from datetime import date
@@ -63,7 +64,7 @@ def test_one_night_is_recorded_with_its_rows_and_its_checks(session: Session) ->
     expected = {(asset, "2024-03-09"): CUSTOMERS for asset in ASSETS}
     assert rows_by_partition(session, launched.run_id) == expected
     judged = checks(session, launched.run_id)
-    assert {asset: passed for asset, (passed, _) in judged.items()} == dict.fromkeys((*GATED_ASSETS, "rollouts"), True)
+    assert {asset: passed for asset, (passed, _) in judged.items()} == dict.fromkeys(CHECKS, True)
     shown = judged["predictions"][1]
     assert {name: shown[name] for name in ("nights", "judged_now", "gated", "rows_quarantined")} == {
         "nights": 1, "judged_now": 1, "gated": 0, "rows_quarantined": 0,
@@ -85,14 +86,31 @@ def test_a_range_is_one_run_with_a_record_for_each_night(session: Session) -> No
 
 def test_a_rerun_reuses_everything_and_moves_nothing(session: Session) -> None:
     first = run(session, FIRST_NIGHT)
-    before = _publication(session, FIRST_NIGHT)
+    before, kept = _publication(session, FIRST_NIGHT), _rows_of_the_watch(session)
     again = run(session, FIRST_NIGHT)
     found = {key[0]: metadata for key, metadata in materialisations(session, again.run_id).items()}
     assert found.pop("restatements")["verdict"] == "unaffected"
     assert found.pop("rollouts")["action"] == "none"
+    assert found.pop("night_report")["figures"] == 0
     assert {asset: metadata["result"] for asset, metadata in found.items()} == dict.fromkeys(ASSETS, "reused")
     assert rows_by_partition(session, again.run_id) == rows_by_partition(session, first.run_id)
-    assert _publication(session, FIRST_NIGHT) == before
+    assert (_publication(session, FIRST_NIGHT), _rows_of_the_watch(session)) == (before, kept)
+
+
+def _rows_of_the_watch(session: Session) -> dict[str, int]:
+    """What the watch and what follows it keep, in numbers."""
+    tables = (
+        "watch_event",
+        "watch_signal",
+        "watch_verdict",
+        "incident",
+        "decision",
+        "metric_value",
+        "review_item",
+        "alert",
+    )
+    with session.workspace.engine.connect() as connection:
+        return {name: connection.scalar(sa.text(f"select count(*) from nightscore.{name}")) for name in tables}
 
 
 def _publication(session: Session, one: date) -> Any:
@@ -169,6 +187,27 @@ def _commit_when_another_waits(engine: sa.Engine, rival: sa.Connection) -> None:
                 break
             time.sleep(0.05)
     rival.commit()
+
+
+def test_a_night_that_the_watch_holds_back_is_not_seen_until_it_is_repaired(session: Session) -> None:
+    root = session.workspace.settings.root
+    write_day(root, night(15), visits_of(night(15)).with_columns(city=pl.lit("Hamburg")))
+    try:
+        held_back = run(session, night(16))
+    finally:
+        write_day(root, night(15))
+    assert (held_back.success, held_back.exit_code, retries(session, held_back.run_id)) == (False, 3, 0)
+    judged = checks(session, held_back.run_id)
+    assert {name: passed for name, (passed, _) in judged.items()} == {
+        **dict.fromkeys(CHECKS[:-1], True), "L1": False, "L2": False, "L3": False,
+    }  # fmt: skip
+    reason = "city: 100 % of the rows hold a level that the reference never saw, and at most 1 % is normal"
+    assert judged["L1"][1]["shown"] == f"- 2024-03-16: {reason}"
+    assert held_back.message == f"visits/watch is held back: 2024-03-16: {reason}"
+    assert "watch" not in {asset for asset, _ in rows_by_partition(session, held_back.run_id)}
+    assert statuses(session, night(16)) == ["gated"]
+    repaired = run(session, night(16))
+    assert (repaired.message, statuses(session, night(16))) == ("", ["published"])
 
 
 def test_the_training_job_takes_its_night_and_purpose_from_the_run_configuration(session: Session) -> None:
