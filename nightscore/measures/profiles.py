@@ -6,6 +6,7 @@ Added here: a figure that a later night is compared with. Not here: how profiles
 figure alarms, or thresholds as a policy sets them.
 """
 
+import itertools
 import json
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -96,8 +97,12 @@ class ReferenceProfile:
         return {column.name: column for column in self.columns}[name]
 
     def weekday_rows(self, weekday: int) -> tuple[int, int] | None:
-        """Fewest and most rows of a reference date of that weekday, 0 is Monday; None without such a date."""
-        found = [rows for day, rows in zip(self.dates, self.rows, strict=True) if day.weekday() == weekday]
+        """Fewest and most rows of a reference date of that weekday, 0 is Monday; None without such a date.
+
+        Dates before the first that has rows are those before anything was known, and say nothing.
+        """
+        begun = itertools.dropwhile(lambda one: not one[1], zip(self.dates, self.rows, strict=True))
+        found = [rows for day, rows in begun if day.weekday() == weekday]
         return (min(found), max(found)) if found else None
 
     def weekday_null_rates(self, name: str, weekday: int) -> Range | None:

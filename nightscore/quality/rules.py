@@ -105,7 +105,7 @@ def prediction_rules(pipeline: Pipeline, expected_rows: int) -> Rules:
         *_identified_by([*keys, "score"], keys),
         Between(type="between", column="score", min=low, max=high, reason="a score is finite and within its range"),
     ]
-    if expected_rows > 1 and pipeline.training.algorithm.type != "constant":
+    if expected_rows >= max(2, pipeline.monitoring.min_rows) and pipeline.training.algorithm.type != "constant":
         expectations.append(Varies(column="score"))
     return Rules(
         predictions_dataset(pipeline.name), keys | {"score": pl.Float64()}, tuple(keys),

@@ -11,7 +11,7 @@ import polars as pl
 
 from nightscore.catalog.gates import RowAccount
 from nightscore.catalog.partitions import PartitionVersion
-from nightscore.catalog.watch import newest_state
+from nightscore.catalog.watch import newest_state, newest_watch_verdict
 from nightscore.errors import NotEnoughData
 from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.objects import StoredObject
@@ -76,10 +76,12 @@ def _without_held_back(workspace: Workspace, pipeline: Pipeline, window: Sequenc
 
 
 def nights_held_back(workspace: Workspace, pipeline: Pipeline) -> frozenset[date]:
-    """Nights on which the watch found a fault that nobody has called normal since: no model learns from them."""
+    """Nights with a fault that nobody has called normal or repaired since: no model learns from them."""
     with workspace.engine.connect() as connection:
         state = newest_state(connection, pipeline.name) or {}
-    return frozenset(date.fromisoformat(one["night"]) for one in state.get("excluded", ()))
+        found = [date.fromisoformat(one["night"]) for one in state.get("excluded", ())]
+        verdicts = {night: newest_watch_verdict(connection, pipeline.name, night) for night in found}
+    return frozenset(night for night, one in verdicts.items() if one is None or not one.passed)
 
 
 def training_window(pipeline: Pipeline, as_of: date) -> list[date]:

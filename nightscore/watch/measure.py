@@ -207,8 +207,11 @@ def _is_a_week(nights: Sequence[NightProfile]) -> bool:
 
 
 def _is_compared(column: ColumnProfile, nights: Sequence[NightProfile]) -> bool:
-    return (column.column_class == "distribution" or column.name == SCORE) and all(
-        column.name in night.columns or not night.rows for night in nights
+    # Without left-out weeks nobody knows how far weeks lie apart by themselves.
+    return (
+        column.week_psi is not None
+        and (column.column_class == "distribution" or column.name == SCORE)
+        and all(column.name in night.columns or not night.rows for night in nights)
     )
 
 

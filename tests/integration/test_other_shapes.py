@@ -43,7 +43,7 @@ from nightscore.watch.verdicts import load_state
 from tests.integration.night_chain import Begun, fresh_database, night_after, opened_shop, prepare, visits_of_shop
 from tests.shop import CUSTOMERS, FIRST, FIRST_NIGHT, visits_of, write_day
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 LAST = night_after(FIRST_NIGHT, 11)
 """The last of the good nights that a shop is shared with."""
@@ -237,7 +237,6 @@ def test_a_night_of_a_third_of_the_rows_is_held_back_until_it_is_mended(good: Sh
     assert good.readers_see([FAULTY, *quiet]) == dict.fromkeys([FAULTY, NEXT, *quiet], CUSTOMERS)
     assert (good.incidents(), len(good.alerts())) == ([("L1", "rows:low", "closed")], 1)
     assert good.state() == good.replayed()
-    assert good.left_out_of_training(quiet[-1]) == {}
 
 
 def test_a_night_that_is_run_again_adds_nothing_and_on_other_data_takes_its_own_place(good: Shop) -> None:
@@ -281,7 +280,7 @@ def test_labels_that_never_come_are_waited_for_so_long_and_nothing_is_concluded(
     server: Server, begun: Begun, tmp_path: Path, which: str, late: bool
 ) -> None:
     def hurry(spec: dict[str, Any]) -> None:
-        spec["monitoring"] = {"outcomes": {"wait_days": 3}}
+        spec["monitoring"] = {**spec.get("monitoring", {}), "outcomes": {"wait_days": 3}}
 
     nights = nights_between(night_after(FIRST_NIGHT), night_after(FIRST_NIGHT, 10))
     with copied(server, begun, tmp_path) as before:
