@@ -1,7 +1,8 @@
 """Levels of a column that were swapped: the rows of each now look like the reference's rows of the other.
 
-What a level's rows look like is the shares of their other columns' bins. Distances of levels are total variations,
-added over columns. Not a test: it names what a classifier (`domain.py`) has found to differ.
+What a level's rows look like is the shares of their other columns' bins. Distances of levels are total variations of a
+column, in multiples of the distance to the level's own past, and the median of the columns counts: some columns may have
+been looked up by the wrong code, and fit nobody's past. Not a test: it names a pattern that chance does not make.
 Added here: another way that codes are mixed up. Not here: whether anything changed at all.
 """
 
@@ -18,7 +19,7 @@ from nightscore.measures.profiles import Kind
 FEWEST_ROWS = 30
 """Of a level on either side: fewer say too little about it."""
 _MOST_LEVELS = 50
-_DECISIVE = 0.5
+_DECISIVE, _LEAST = 0.5, 1e-9
 """Of the distance to its own past: the rows of a swapped level are nearer than this to the other's past."""
 
 
@@ -33,11 +34,12 @@ def swapped_levels(
     others = {other: kind for other, kind in kinds.items() if other != name}
     if len(levels) < 2 or not others:
         return ()
-    each = [_distances(reference, current, name, levels, other, kind) for other, kind in others.items()]
-    apart = np.sum(each, axis=0)
+    each = np.array([_distances(reference, current, name, levels, other, kind) for other, kind in others.items()])
+    own = np.maximum(np.diagonal(each, axis1=1, axis2=2), _LEAST)
+    # Columns that were looked up by the wrong code fit neither level's past, so most columns decide and not their sum.
+    apart = np.median(each / own[:, :, None], axis=0)
     nearest = np.argmin(apart, axis=1)
-    own = np.diag(apart)
-    decided = apart[np.arange(len(levels)), nearest] < _DECISIVE * own
+    decided = apart[np.arange(len(levels)), nearest] < _DECISIVE
     return tuple(
         (levels[one], levels[other])
         for one, other in enumerate(nearest.tolist())
