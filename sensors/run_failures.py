@@ -9,12 +9,14 @@ from datetime import date
 import dagster as dg
 
 from nightscore.catalog.nights import night_status, record_unexplained_failure
+from nightscore.catalog.watch import has_open_fault
 from nightscore.lake.workspace import Workspace
 from nightscore.spec.windows import nights_between
 from orchestration.resources import Engine
 from orchestration.run_tags import DECISION_TAG, PIPELINE_TAG, nights_of_run
 
 OCCASION = "failed"
+WORDS = {"failed": "failed", "gated": "is held back"}
 
 
 @dg.run_failure_sensor(
@@ -48,9 +50,9 @@ def tell_of_attempt(workspace: Workspace, pipeline: str, decision: str, run_id: 
 
 
 def tell_of_nights(workspace: Workspace, pipeline: str, nights: tuple[date, date], run_id: str) -> list[date]:
-    """Alert people of the nights that failed in this run, once each; returns those that they had not been told of.
+    """Alert people of nights that failed, or that a gate held back, in this run; returns those that are new to them.
 
-    A night that a gate holds back did not fail.
+    They have heard of the incident for which the watch holds a night back.
     """
     from nightscore.monitoring.alerts import enqueue_alert
 
@@ -58,9 +60,12 @@ def tell_of_nights(workspace: Workspace, pipeline: str, nights: tuple[date, date
     with workspace.engine.begin() as connection:
         for night in nights_between(*nights):
             status = night_status(connection, pipeline, night)
-            if status is None or (status.status, status.run_id) != ("failed", run_id):
+            if status is None or status.run_id != run_id or status.status not in WORDS:
                 continue
-            title, body = f"Nightscore: {pipeline} {night} failed", f"{status.reason}\nnightscore status {pipeline}"
+            if status.status == "gated" and has_open_fault(connection, pipeline, night):
+                continue
+            title = f"Nightscore: {pipeline} {night} {WORDS[status.status]}"
+            body = f"{status.reason}\nnightscore status {pipeline}"
             if enqueue_alert(connection, pipeline, str(night), OCCASION, title, body, now):
                 told.append(night)
     return told

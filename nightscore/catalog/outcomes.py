@@ -3,6 +3,7 @@
 Added here: a query about the arrival of labels. Not here: joining them with predictions (`nightscore/monitoring`).
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -50,21 +51,24 @@ def end_of_night(connection: sa.Connection, pipeline: str, night: date) -> datet
 
 @dataclass(frozen=True)
 class Delivery:
-    """When a partition was first made, and when it first had rows: later where a correction brought them."""
+    """When a partition was first made, and when it first had rows enough: later where a correction brought them."""
 
     night: date
     made: datetime
     filled: datetime | None
 
 
-def deliveries(connection: sa.Connection, dataset: str) -> list[Delivery]:
-    """Every partition that `dataset` ever had, in the order of their nights."""
+def deliveries(connection: sa.Connection, dataset: str, enough: Mapping[date, int]) -> list[Delivery]:
+    """Every partition that `dataset` ever had, by night; `enough`: the rows that fill it, 1 where unsaid."""
     version = partition_version.c
-    filled = sa.func.min(version.created_at).filter(version.rows > 0)
     query = (
-        sa.select(version.score_date, sa.func.min(version.created_at).label("made"), filled.label("filled"))
+        sa.select(version.score_date, version.created_at, version.rows)
         .where(version.dataset == dataset)
-        .group_by(version.score_date)
-        .order_by(version.score_date)
+        .order_by(version.score_date, version.version_id)
     )
-    return [Delivery(row.score_date, row.made, row.filled) for row in connection.execute(query)]
+    found = []
+    for night, versions in itertools.groupby(connection.execute(query), key=lambda row: row.score_date):
+        made = [(row.created_at, row.rows) for row in versions]
+        filled = (at for at, rows in made if rows >= max(enough.get(night, 1), 1))
+        found.append(Delivery(night, made[0][0], next(filled, None)))
+    return found

@@ -117,6 +117,16 @@ def newest_state(connection: sa.Connection, pipeline: str, before: int | None = 
     return found
 
 
+def nights_of_events(connection: sa.Connection, pipeline: str, kind: str) -> list[tuple[int, date]]:
+    """Id and date of the events of one kind that count, in the order in which they were told."""
+    query = (
+        sa.select(watch_event.c.event_id, watch_event.c.score_date)
+        .where(watch_event.c.pipeline == pipeline, watch_event.c.kind == kind, watch_event.c.superseded_by.is_(None))
+        .order_by(watch_event.c.event_id)
+    )
+    return [(row.event_id, row.score_date) for row in connection.execute(query)]
+
+
 def events_of_watch(connection: sa.Connection, pipeline: str, since: int = 0) -> list[WatchEvent]:
     """The events that count, from event `since` on, in the order in which they were told."""
     columns = [watch_event.c[name] for name in ("event_id", "pipeline", "kind", "score_date", "body")]
@@ -159,6 +169,13 @@ def replace_incidents(connection: sa.Connection, pipeline: str, rows: Sequence[M
         statement = insert(incident).values(**row)
         update = {name: statement.excluded[name] for name in row}
         connection.execute(statement.on_conflict_do_update(index_elements=["pipeline", "incident_id"], set_=update))
+
+
+def has_open_fault(connection: sa.Connection, pipeline: str, night: date) -> bool:
+    """Whether an incident of L1 that showed on `night` or later is open, which people have heard of."""
+    return any(
+        one["level"] == "L1" and one["last_seen"] >= night for one in list_incidents(connection, pipeline, "open")
+    )
 
 
 def list_incidents(

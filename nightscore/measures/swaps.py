@@ -1,8 +1,8 @@
 """Levels of a column that were swapped: the rows of each now look like the reference's rows of the other.
 
 What a level's rows look like is the shares of their other columns' bins. Distances of levels are total variations of a
-column, in multiples of the distance to the level's own past, and the median of the columns counts: some columns may have
-been looked up by the wrong code, and fit nobody's past. Not a test: it names a pattern that chance does not make.
+column, in multiples of the distance to the level's own past, and the median of the columns counts: some columns may
+have been looked up by the wrong code, and fit nobody's past. Not a test: it names a pattern that chance does not make.
 Added here: another way that codes are mixed up. Not here: whether anything changed at all.
 """
 

@@ -21,6 +21,7 @@ from nightscore.catalog.watch import (
     append_watch_event,
     events_of_watch,
     lock_watch,
+    nights_of_events,
     replace_incidents,
     replace_signals,
     supersede_events,
@@ -65,7 +66,7 @@ def _watch(workspace: Workspace, pipeline: Pipeline, predictions: PartitionVersi
     evidence = gather_evidence(workspace, pipeline, predictions)
     with workspace.engine.begin() as connection:
         lock_watch(connection, pipeline.name)
-        _tell_promotions(connection, pipeline, run_id, workspace.clock.now())
+        _tell_promotions(connection, pipeline, evidence.score_date, run_id, workspace.clock.now())
         decisions = _tell_night(connection, pipeline, evidence, run_id, workspace.clock.now())
         verdict = judge_content(connection, workspace, pipeline, predictions, evidence, run_id)
     return _outcome(predictions, verdict, evidence, decisions, is_new=verdict.run_id == run_id)
@@ -118,15 +119,14 @@ def _tell_again(
 ) -> Sequence[NightDecision]:
     """The newest night on other evidence: from the state before it, and then what people have decided since."""
     policy, night = policy_of(pipeline), evidence.score_date
-    told = [one for one in events_of_watch(connection, pipeline.name) if one.kind == NIGHT and one.score_date == night]
-    since = told[0].event_id
+    since = next(told for told, day in nights_of_events(connection, pipeline.name, NIGHT) if day == night)
     again, unchanged = load_state(connection, pipeline, before=since), load_state(connection, pipeline)
     after, decisions = step(again, evidence, policy)
     if after.fingerprint == unchanged.fingerprint:
         return ()
     later = [one for one in events_of_watch(connection, pipeline.name, since) if one.kind != NIGHT]
-    known = {(one.subject, one.verdict, one.reason) for one in _decisions_of(connection, pipeline, night)}
-    fresh = [one for one in decisions if (one.subject, one.verdict, one.reason) not in known]
+    known = {_said(one) for one in _decisions_of(connection, pipeline, night)}
+    fresh = [one for one in decisions if _said(one) not in known]
     first = _keep(connection, pipeline, evidence, night, after, fresh, ACTOR, run_id, now)
     supersede_events(connection, pipeline.name, since, first)
     _keep_signals(connection, pipeline, evidence, after, now)
@@ -147,17 +147,25 @@ def _tell_if_it_still_holds(
     _keep(connection, pipeline, event, on or state.night or now.date(), after, (), ACTOR, run_id, now)
 
 
+def _said(one: Decision | NightDecision) -> tuple[str, ...]:
+    """What makes two decisions of a night the same; a night has one answer on training, whatever figures it names."""
+    return (one.kind, one.subject, one.verdict, *(() if one.kind == "retrain" else (one.reason,)))
+
+
 def _decisions_of(connection: sa.Connection, pipeline: Pipeline, night: date) -> list[Decision]:
     recent = list_decisions(connection, pipeline.name, limit=200)
     return [one for one in recent if one.evidence.get("night") == str(night)]
 
 
-def _tell_promotions(connection: sa.Connection, pipeline: Pipeline, run_id: str, now: datetime) -> None:
-    """Promotions by the gate that the ledger has and the watch was not told of yet."""
-    told = {one.score_date for one in events_of_watch(connection, pipeline.name) if one.kind == "promoted"}
+def _tell_promotions(
+    connection: sa.Connection, pipeline: Pipeline, night: date, run_id: str, now: datetime
+) -> None:  # fmt: skip
+    """Promotions by the gate, up to the night, that the ledger has and the watch was not told of yet."""
+    told = {on for _, on in nights_of_events(connection, pipeline.name, "promoted")}
     made = list_decisions(connection, pipeline.name, kind="promotion", limit=1000)
     by_gate = [one for one in made if one.verdict == "promoted" and one.evidence.get("by") == "gate"]
-    for on in sorted({date.fromisoformat(one.evidence["as_of"]) for one in by_gate} - told):
+    made_on = {date.fromisoformat(one.evidence["as_of"]) for one in by_gate}
+    for on in sorted(day for day in made_on - told if day <= night):
         event = GatePromoted(on=on)
         after, _ = step(load_state(connection, pipeline), event, policy_of(pipeline))
         _keep(connection, pipeline, event, on, after, (), ACTOR, run_id, now)

@@ -8,6 +8,7 @@ Added here: a rule of which labels count, and what the state machine reads of th
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -240,14 +241,16 @@ def label_arrival(workspace: Workspace, pipeline: Pipeline, champion: ModelVersi
 def label_freshness(workspace: Workspace, pipeline: Pipeline, night: date) -> Freshness | None:
     """How many days the newest labels lie behind those that are due tonight; None where labels never came.
 
-    Due are labels of score dates with rows. The limit is the longest that they were behind on the 60 nights before,
-    but for the latest twentieth of them, each as it was seen on that night.
+    Due are labels of score dates with rows, and they have come once they cover `label.min_coverage` of them. The limit
+    is the longest that they were behind on the 60 nights before, but for the latest twentieth of them, each as it was
+    seen on that night.
     """
     start, horizon = pipeline.score_dates.start, timedelta(days=pipeline.label.horizon_days)
     made = workspace.lake.current(features_dataset(pipeline.name), start, night)
-    due = [day + horizon for day, version in made.items() if version.rows]
+    enough = {day + horizon: math.ceil(pipeline.label.min_coverage * one.rows) for day, one in made.items() if one.rows}
+    due = list(enough)
     with workspace.engine.connect() as connection:
-        came = deliveries(connection, labels_dataset(pipeline.name))
+        came = deliveries(connection, labels_dataset(pipeline.name), enough)
     age = _days_behind(due, came, night)
     if age is None:
         return None

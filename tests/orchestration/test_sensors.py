@@ -36,7 +36,7 @@ from orchestration.cli.up import CODE_LOCATION
 from sensors.alerts import alert_delivery
 from sensors.freshness import tell_if_late
 from sensors.retraining import ASK
-from sensors.run_failures import unexplained_failures
+from sensors.run_failures import tell_of_nights, unexplained_failures
 from tests.integration.night_chain import Begun, copied_shop, visits_of_shop
 from tests.orchestration.conftest import call_here
 from tests.orchestration.model_shop import FIRST_NIGHT, model_shop
@@ -291,6 +291,18 @@ def test_a_late_night_says_what_became_of_it_and_a_known_incident_is_not_told_ag
     watched(published, night)
     assert "; gated: visits.features: too few rows; the newest night" in judge(published, 6)
     assert len(told(published)) == 1
+
+
+def test_people_are_told_of_a_night_that_a_gate_holds_back_unless_an_incident_did(published: Workspace) -> None:
+    night, run_id = date(2024, 3, 11), "run"
+    with published.engine.begin() as connection:
+        record_night(connection, "visits", night, "gated", "visits.features: too few rows", run_id, datetime.now(UTC))
+    watched(published, night, (), (opened("L1", night, "rows:low"),))
+    assert tell_of_nights(published, "visits", (night, night), run_id) == []
+    watched(published, night)
+    assert tell_of_nights(published, "visits", (night, night), "another run") == []
+    assert [tell_of_nights(published, "visits", (night, night), run_id) for _ in range(2)] == [[night], []]
+    assert told(published) == [("2024-03-11", "failed", "Nightscore: visits 2024-03-11 is held back")]
 
 
 def test_a_published_night_is_not_late(published: Workspace) -> None:
