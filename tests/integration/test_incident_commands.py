@@ -233,7 +233,7 @@ def test_the_policy_in_force_is_a_file_for_a_back_test(watched: Workspace, tmp_p
 @pytest.fixture
 def other(tmp_path: Path) -> str:
     path = tmp_path / "other.yaml"
-    path.write_text("monitoring:\n  weekly: {psi_floor: 0.4, psi_factor: 1.25}\n")
+    path.write_text("monitoring:\n  weekly_inputs: {psi_floor: 0.4, psi_factor: 1.25}\n")
     return str(path)
 
 

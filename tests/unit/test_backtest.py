@@ -39,7 +39,8 @@ def night(at: int, nulls: float = 0.0, week: float = 0.01, share: float = 0.01) 
 
 def weekly(floor: float) -> Policy:
     return Policy(
-        monitoring=Monitoring(weekly=Shift(psi_floor=floor, psi_factor=1.25)), promotion=Promotion(approve="auto")
+        monitoring=Monitoring(weekly_inputs=Shift(psi_floor=floor, psi_factor=1.25)),
+        promotion=Promotion(approve="auto"),
     )
 
 

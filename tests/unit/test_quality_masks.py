@@ -105,7 +105,7 @@ RULES: list[tuple[Rules, str, dict[str, pl.DataType], list[str], str]] = [
         ], "allow",
     ),
     (
-        prediction_rules(PIPELINE, 7), "demo.predictions",
+        prediction_rules(PIPELINE, 20), "demo.predictions",
         {"score_date": pl.Date(), "person": pl.Int64(), "region": pl.Unknown(), "score": pl.Float64()},
         [
             "row_count", "not_null(score_date)", "not_null(person)", "not_null(region)", "not_null(score)",
