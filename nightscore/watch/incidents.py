@@ -2,7 +2,7 @@
 
 Which signals are one incident: the same cause; what opens on the same night at the same level, or at L2 to L4 within
 the nights that a cause needs to show; another check of the same column (an L1 is always told by itself, and explains
-the drift of its column); and, on nights when rows, keys, schema or inputs are wrong, every distribution of that night.
+the drift of its column); and, on nights when rows, keys, schema or inputs are wrong, every distribution of that night and its labels.
 Added here: a rule of grouping, opening or closing. Not here: thresholds (`levels.py`), or telling people (`alerts.py`).
 """
 
@@ -214,8 +214,10 @@ def _cover(
 
 
 def _explains(incident: Incident, signal: Signal, night: date) -> bool:
-    if incident.status != "open" or signal.level == "L4" or signal.family == "labels" or incident.level == "L4":
+    if incident.status != "open" or signal.level == "L4" or incident.level == "L4":
         return False
+    if signal.family == "labels":  # they come with the rows, so what keeps those away explains them, that night
+        return incident.level == "L1" and _distorts(incident, signal.level, night)
     if signal.level == "L1" and incident.level != "L1":
         return False
     return bool(incident.columns & set(signal.columns[:1])) or _distorts(incident, signal.level, night)
