@@ -2,7 +2,8 @@
 
 Which signals are one incident: the same cause; what opens on the same night at the same level, or at L2 to L4 within
 the nights that a cause needs to show; another check of the same column (an L1 is always told by itself, and explains
-the drift of its column); and, on nights when rows, keys, schema or inputs are wrong, every distribution of that night and its labels.
+the drift of its column); and, on nights when rows, keys, schema or inputs are wrong, every distribution of that night,
+and its labels.
 Added here: a rule of grouping, opening or closing. Not here: thresholds (`levels.py`), or telling people (`alerts.py`).
 """
 
