@@ -1,7 +1,7 @@
 """Levels of a column that were swapped: the rows of each now look like the reference's rows of the other.
 
 What a level's rows look like is the shares of their other columns' bins. Distances of levels are total variations of a
-column, in multiples of the distance to the level's own past, and the median of the columns counts: some columns may
+column, in multiples of the distance to the level's own past; the median of the telling columns counts, since some may
 have been looked up by the wrong code, and fit nobody's past. Not a test: it names a pattern that chance does not make.
 Added here: another way that codes are mixed up. Not here: whether anything changed at all.
 """
@@ -9,6 +9,7 @@ Added here: another way that codes are mixed up. Not here: whether anything chan
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from nightscore.measures.bins import decile_edges, level_counts, to_vector
@@ -19,7 +20,9 @@ from nightscore.measures.profiles import Kind
 FEWEST_ROWS = 30
 """Of a level on either side: fewer say too little about it."""
 _MOST_LEVELS = 50
-_DECISIVE, _LEAST = 0.5, 1e-9
+_TELLING, _LEAST = 0.1, 1e-9
+"""A column tells two levels apart when their rows of the reference differ by this; and what a distance is at least."""
+_DECISIVE = 0.5
 """Of the distance to its own past: the rows of a swapped level are nearer than this to the other's past."""
 
 
@@ -34,10 +37,10 @@ def swapped_levels(
     others = {other: kind for other, kind in kinds.items() if other != name}
     if len(levels) < 2 or not others:
         return ()
-    each = np.array([_distances(reference, current, name, levels, other, kind) for other, kind in others.items()])
+    found = [_distances(reference, current, name, levels, other, kind) for other, kind in others.items()]
+    each, before = (np.array(one) for one in zip(*found, strict=True))
     own = np.maximum(np.diagonal(each, axis1=1, axis2=2), _LEAST)
-    # Columns that were looked up by the wrong code fit neither level's past, so most columns decide and not their sum.
-    apart = np.median(each / own[:, :, None], axis=0)
+    apart = _median(each / own[:, :, None], before >= _TELLING)
     nearest = np.argmin(apart, axis=1)
     decided = apart[np.arange(len(levels)), nearest] < _DECISIVE
     return tuple(
@@ -45,6 +48,18 @@ def swapped_levels(
         for one, other in enumerate(nearest.tolist())
         if one < other and nearest[other] == one and decided[one] and decided[other]
     )
+
+
+def _median(ratios: npt.NDArray[np.float64], telling: npt.NDArray[np.bool_]) -> Matrix:
+    """Over the columns (first axis) in which two levels differed before: any other says nothing of either.
+
+    Those that were looked up by the wrong code fit neither level's past, so most columns decide and not their sum.
+    """
+    ratios = np.sort(np.where(telling, ratios, np.inf), axis=0)
+    middle = np.maximum(telling.sum(axis=0) // 2, 0)
+    found = np.take_along_axis(ratios, middle[None], axis=0)[0]
+    # A level is as far from its own past as it is.
+    return np.where(np.eye(len(found), dtype=np.bool_), 1.0, found)
 
 
 def _levels(reference: pl.Series, current: pl.Series) -> list[str]:
@@ -56,12 +71,16 @@ def _levels(reference: pl.Series, current: pl.Series) -> list[str]:
 
 def _distances(
     reference: pl.DataFrame, current: pl.DataFrame, name: str, levels: list[str], other: str, kind: Kind
-) -> Matrix:
-    """Total variation of column `other` between the current rows of each level and the reference's of each."""
+) -> tuple[Matrix, Matrix]:
+    """Total variation of column `other` between the current rows of each level and the reference's of each.
+
+    And between the reference's rows of each level and of each.
+    """
     edges = decile_edges(to_vector(reference[other])) if kind == "number" else np.empty(0)
     known = [] if kind == "number" else sorted(level_counts(reference[other]))
     old, new = (_shares(side, name, levels, _bins_of(side[other], kind, edges, known)) for side in (reference, current))
-    return np.asarray(np.abs(new[:, None, :] - old[None, :, :]).sum(axis=2) / 2)
+    now, before = (np.abs(side[:, None, :] - old[None, :, :]).sum(axis=2) / 2 for side in (new, old))
+    return now, before
 
 
 def _bins_of(column: pl.Series, kind: Kind, edges: Vector, levels: list[str]) -> tuple[Codes, int]:
