@@ -70,12 +70,16 @@ def _checks(
         )
 
 
+def _cell(value: str | float) -> str | float:
+    return round(value, 4) if isinstance(value, float) else value
+
+
 def _shown(signals: Sequence[Any], level: str) -> dict[str, Any]:
     """What shows, in words, and the figures that came nearest to their thresholds."""
     mine = sorted((one for one in signals if one["level"] == level), key=lambda one: -one["ratio"])
     words = "\n".join(f"- {one['score_date']}: {one['message']}" for one in mine if one["fires"])
     fields = {"score_date": str, "cause": str, "value": float, "threshold": float, "ratio": float}
-    records = [dg.TableRecord({name: kind(one[name]) for name, kind in fields.items()}) for one in mine[:20]]
+    records = [dg.TableRecord({name: _cell(kind(one[name])) for name, kind in fields.items()}) for one in mine[:20]]
     columns = [dg.TableColumn(name, "float" if kind is float else "string") for name, kind in fields.items()]
     table = {"nearest": dg.MetadataValue.table(records, dg.TableSchema(columns))} if records else {}
     return {"figures": len(mine), **table, **({"shown": dg.MetadataValue.md(words)} if words else {})}

@@ -65,7 +65,8 @@ def draw_charts(facts: NightFacts) -> dict[str, str]:
     drawn: dict[str, str] = {}
     for title, blocks in _sections(facts):
         svgs = [svg for block in blocks if isinstance(block, Chart) if (svg := block.draw())]
-        drawn |= {title if at == 1 else f"{title} {at}": svg for at, svg in enumerate(svgs, start=1)}
+        name = title.partition(",")[0]  # what follows names the night, and a chart has one name every night
+        drawn |= {name if at == 1 else f"{name} {at}": svg for at, svg in enumerate(svgs, start=1)}
     return drawn
 
 
