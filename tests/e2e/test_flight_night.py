@@ -78,6 +78,7 @@ def test_the_first_night_is_what_readers_see(bootstrapped: tuple[Deployment, str
     assert rows == [(date(2013, 4, 1), 970, 1, 970)]
 
 
+@pytest.mark.timeout(900)
 def test_april_is_scored_as_well_as_the_reference_and_no_better(bootstrapped: tuple[Deployment, str]) -> None:
     deployment = bootstrapped[0]
     deployment.run("run", "flight_delay", "--from", "2013-04-02", "--to", "2013-04-30")
