@@ -15,7 +15,7 @@ from dagster._utils.schedules import get_latest_completed_cron_tick
 from jobs.nightly import night_for
 from nightscore.catalog.nights import NightStatus, first_recorded_at, night_status
 from nightscore.catalog.publications import current_publications, latest_publication
-from nightscore.catalog.watch import list_incidents
+from nightscore.catalog.watch import open_faults
 from nightscore.spec.pipeline import Pipeline
 from orchestration.partitions import partitions_of
 from orchestration.resources import Engine
@@ -100,6 +100,5 @@ def _why_not_late(connection: sa.Connection, pipeline: Pipeline, due: Due) -> st
 def _held_back(connection: sa.Connection, pipeline: Pipeline, status: NightStatus | None) -> str:
     if status is None or status.status != "gated":
         return ""
-    shown = [one for one in list_incidents(connection, pipeline.name, "open") if one["level"] == "L1"]
-    names = ", ".join(str(one["incident_id"]) for one in shown if one["last_seen"] >= status.score_date)
+    names = ", ".join(open_faults(connection, pipeline.name, status.score_date))
     return f"{status.score_date} is held back by {names}, which people were told of" if names else ""

@@ -9,7 +9,7 @@ from datetime import date
 import dagster as dg
 
 from nightscore.catalog.nights import night_status, record_unexplained_failure
-from nightscore.catalog.watch import has_open_fault
+from nightscore.catalog.watch import open_faults
 from nightscore.lake.workspace import Workspace
 from nightscore.spec.windows import nights_between
 from orchestration.resources import Engine
@@ -62,7 +62,7 @@ def tell_of_nights(workspace: Workspace, pipeline: str, nights: tuple[date, date
             status = night_status(connection, pipeline, night)
             if status is None or status.run_id != run_id or status.status not in WORDS:
                 continue
-            if status.status == "gated" and has_open_fault(connection, pipeline, night):
+            if status.status == "gated" and open_faults(connection, pipeline, night):
                 continue
             title = f"Nightscore: {pipeline} {night} {WORDS[status.status]}"
             body = f"{status.reason}\nnightscore status {pipeline}"

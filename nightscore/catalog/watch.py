@@ -171,11 +171,10 @@ def replace_incidents(connection: sa.Connection, pipeline: str, rows: Sequence[M
         connection.execute(statement.on_conflict_do_update(index_elements=["pipeline", "incident_id"], set_=update))
 
 
-def has_open_fault(connection: sa.Connection, pipeline: str, night: date) -> bool:
-    """Whether an incident of L1 that showed on `night` or later is open, which people have heard of."""
-    return any(
-        one["level"] == "L1" and one["last_seen"] >= night for one in list_incidents(connection, pipeline, "open")
-    )
+def open_faults(connection: sa.Connection, pipeline: str, night: date) -> list[str]:
+    """The open incidents of L1 that showed on `night` or later, by id: people have heard of them."""
+    found = list_incidents(connection, pipeline, "open")
+    return [str(one["incident_id"]) for one in found if one["level"] == "L1" and one["last_seen"] >= night]
 
 
 def list_incidents(

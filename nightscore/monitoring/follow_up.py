@@ -48,6 +48,8 @@ def _queue(workspace: Workspace, pipeline: Pipeline, night: date, run_id: str) -
         published = current_publications(connection, pipeline.name, night, night).get(night)
     if published is None:
         return 0
-    version = require_version(workspace, pipeline.name, published.model_version)
-    reference = open_capsule(workspace, version).reference()
+    reference = None
+    if pipeline.review.rare_inputs:
+        version = require_version(workspace, pipeline.name, published.model_version)
+        reference = open_capsule(workspace, version).reference()
     return queue_night(workspace, pipeline, night, reference.profile if reference else None, run_id)

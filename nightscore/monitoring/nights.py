@@ -124,27 +124,28 @@ def _tell_again(
     after, decisions = step(again, evidence, policy)
     if after.fingerprint == unchanged.fingerprint:
         return ()
-    later = [one for one in events_of_watch(connection, pipeline.name, since) if one.kind != NIGHT]
+    later = events_of_watch(connection, pipeline.name, since)
     known = {_said(one) for one in _decisions_of(connection, pipeline, night)}
     fresh = [one for one in decisions if _said(one) not in known]
     first = _keep(connection, pipeline, evidence, night, after, fresh, ACTOR, run_id, now)
     supersede_events(connection, pipeline.name, since, first)
     _keep_signals(connection, pipeline, evidence, after, now)
     for event in EVENTS.validate_python([dict(one.body) for one in later]):
-        _tell_if_it_still_holds(connection, pipeline, event, run_id, now)
+        if not isinstance(event, NightEvidence):
+            _tell_if_it_still_holds(connection, pipeline, event, run_id, now)
     return fresh
 
 
 def _tell_if_it_still_holds(
-    connection: sa.Connection, pipeline: Pipeline, event: Event, run_id: str, now: datetime
-) -> None:
+    connection: sa.Connection, pipeline: Pipeline, event: IncidentAccepted | IncidentClosed | GatePromoted,
+    run_id: str, now: datetime,
+) -> None:  # fmt: skip
     """A decision on an incident that the new evidence does not show is void."""
-    state, on = load_state(connection, pipeline), getattr(event, "on", None)
     try:
-        after, _ = step(state, event, policy_of(pipeline))
+        after, _ = step(load_state(connection, pipeline), event, policy_of(pipeline))
     except Permanent:
         return
-    _keep(connection, pipeline, event, on or state.night or now.date(), after, (), ACTOR, run_id, now)
+    _keep(connection, pipeline, event, event.on, after, (), ACTOR, run_id, now)
 
 
 def _said(one: Decision | NightDecision) -> tuple[str, ...]:

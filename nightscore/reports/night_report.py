@@ -22,7 +22,7 @@ from nightscore.reports.figure_sections import (
     performance_blocks,
 )
 from nightscore.reports.files import write_report
-from nightscore.reports.watch_charts import days_between, distribution_chart
+from nightscore.reports.watch_charts import distribution_chart
 from nightscore.reports.watch_facts import (
     FIGURE_NIGHTS,
     IncidentFacts,
@@ -31,6 +31,7 @@ from nightscore.reports.watch_facts import (
     read_night_facts,
 )
 from nightscore.spec.pipeline import Pipeline
+from nightscore.spec.windows import nights_between
 
 _NEAREST, _MOST_FOUND = 5, 20
 _STEPS = ("L1", "L2", "L3", "L4")
@@ -95,7 +96,7 @@ def _title(facts: NightFacts) -> str:
 
 
 def _sections(facts: NightFacts) -> Iterator[tuple[str, list[Block]]]:
-    figures = days_between(facts.night - timedelta(days=FIGURE_NIGHTS - 1), facts.night)
+    figures = nights_between(facts.night - timedelta(days=FIGURE_NIGHTS - 1), facts.night)
     yield "What readers see", list(_seen_blocks(facts))
     yield "Incidents open tonight", list(_incidents(facts))
     yield "What was found", list(_found(facts))

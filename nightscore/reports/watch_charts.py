@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from nightscore.reports.drawing import GREY, HEIGHT, ROW_HEIGHT, as_svg, inline, is_finite, shortened
+from nightscore.spec.windows import nights_between
 
 PAGE_WIDTH = 900
 LEVEL_COLOURS = {"L1": "#d55e00", "L2": "#e69f00", "L3": "#0072b2", "L4": "#a3568f"}
@@ -135,7 +136,7 @@ def incidents_chart(lives: Sequence[Life], first: date, last: date) -> str:
     )[-_MOST_INCIDENTS:]
     if not shown:
         return ""
-    nights = days_between(first, last)
+    nights = nights_between(first, last)
     rows = [
         {"place": at, "from": str(max(one.opened, first)), "to": str(min(one.closed or last, last)), "level": one.level,
          "note": one.note, "end": "►" if one.closed is None or one.closed > last else ""}
@@ -160,7 +161,7 @@ def status_calendar(statuses: Mapping[date, str], first: date, last: date) -> st
     rows: list[dict[str, Any]] = [
         {"week": str(night - timedelta(days=night.weekday())), "day": night.weekday(),
          "status": status, "sign": _STATUS_SIGNS[status]}
-        for night in days_between(first, last) for status in [statuses.get(night, "nothing recorded")]
+        for night in nights_between(first, last) for status in [statuses.get(night, "nothing recorded")]
     ]  # fmt: skip
     weeks = sorted({row["week"] for row in rows})
     names = [one for one in STATUS_COLOURS if any(row["status"] == one for row in rows)]
@@ -186,11 +187,6 @@ def ranked_names(cells: Iterable[Cell]) -> list[str]:
     for one in cells:
         largest[one.name] = max(one.ratio, largest.get(one.name, 0.0))
     return sorted(largest, key=lambda name: (-largest[name], name))
-
-
-def days_between(first: date, last: date) -> list[date]:
-    """Every date from `first` to `last`, inclusive."""
-    return [first + timedelta(days=day) for day in range((last - first).days + 1)]
 
 
 def night_axis(nights: Sequence[date], field: str = "night:O") -> Any:

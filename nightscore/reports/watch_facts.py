@@ -36,8 +36,9 @@ from nightscore.catalog.watch import (
 from nightscore.errors import Permanent
 from nightscore.lake.workspace import Workspace
 from nightscore.reports.figure_charts import RowCount
-from nightscore.reports.watch_charts import Bin, Cell, days_between
+from nightscore.reports.watch_charts import Bin, Cell
 from nightscore.spec.pipeline import Pipeline
+from nightscore.spec.windows import nights_between
 
 STRIP_NIGHTS, FIGURE_NIGHTS = 28, 56
 _LEDGER_DEPTH = 10_000
@@ -130,7 +131,7 @@ class NightFacts:
     @property
     def strip(self) -> list[date]:
         """The nights that drift is shown over."""
-        return days_between(self.night - timedelta(days=STRIP_NIGHTS - 1), self.night)
+        return nights_between(self.night - timedelta(days=STRIP_NIGHTS - 1), self.night)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -159,7 +160,7 @@ class PeriodFacts:
     @property
     def nights(self) -> list[date]:
         """Every date of the period."""
-        return days_between(self.first, self.last)
+        return nights_between(self.first, self.last)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""

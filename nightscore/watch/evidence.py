@@ -10,9 +10,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCORE = "score"
-"""The name under which the scores stand among the columns."""
-
 
 class Fact(BaseModel):
     """Frozen, finite, and an unknown key is an error."""

@@ -7,6 +7,7 @@ adds them), figures (`measure.py`), or what follows (`state.py`).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 import polars as pl
 
@@ -48,6 +49,11 @@ class Scored:
         """The score date."""
         return self.predictions.score_date
 
+    @cached_property
+    def reference(self) -> Reference | None:
+        """What the version keeps for nights to be compared with, read once."""
+        return self.capsule.reference()
+
 
 def open_scored(workspace: Workspace, pipeline: Pipeline, predictions: PartitionVersion) -> Scored:
     """What made `predictions`, by their receipt."""
@@ -64,7 +70,7 @@ def gather_rows(workspace: Workspace, pipeline: Pipeline, scored: Scored) -> Nig
 
     Without a reference, as capsules of older releases are, there is nothing to compare columns with.
     """
-    reference, night = scored.capsule.reference(), scored.night
+    reference, night = scored.reference, scored.night
     evidence = _of_predictions(workspace, pipeline, scored, reference).model_copy(
         update={"freshness": measure_freshness(workspace, pipeline, night)}
     )
@@ -83,7 +89,7 @@ def gather_rows(workspace: Workspace, pipeline: Pipeline, scored: Scored) -> Nig
 
 def gather_night(workspace: Workspace, pipeline: Pipeline, scored: Scored) -> NightEvidence:
     """What tonight's rows and the trailing week show."""
-    evidence, reference = gather_rows(workspace, pipeline, scored), scored.capsule.reference()
+    evidence, reference = gather_rows(workspace, pipeline, scored), scored.reference
     if reference is None:
         return evidence
     nights = _week(workspace, pipeline, scored, reference)

@@ -12,7 +12,8 @@ from typing import Literal
 
 from nightscore.measures import control
 from nightscore.spec.monitoring import Monitoring, Outcomes, Shift
-from nightscore.watch.evidence import SCORE, ColumnNight, DomainClassifier, Fact, MatureOutcomes, NightEvidence
+from nightscore.training.reference import SCORE
+from nightscore.watch.evidence import ColumnNight, DomainClassifier, Fact, MatureOutcomes, NightEvidence
 
 Level = Literal["L1", "L2", "L3", "L4"]
 

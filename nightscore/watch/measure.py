@@ -8,7 +8,7 @@ Added here: a figure of the rows of a night or a week. Not here: freshness and o
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -24,7 +24,7 @@ from nightscore.measures import domain
 from nightscore.measures.control import fit_chart
 from nightscore.measures.distances import psi
 from nightscore.measures.profiles import ColumnProfile, ReferenceProfile, count_into, daily_value, out_of_range_rate
-from nightscore.measures.sampling import sample_rows
+from nightscore.measures.sampling import Batch, sample_rows
 from nightscore.measures.swaps import swapped_levels
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.matrix import SCORE_DATE
@@ -86,13 +86,17 @@ def _profile(
     pipeline: Pipeline, reference: ReferenceProfile, version: int, night: date, features: Path, scored: Path | None
 ) -> NightProfile:
     names = [name for name in pipeline.feature_names if name != SCORE_DATE]
-    parts = [_columns(reference, batch) for batch in read_batches(features, BATCH_ROWS)]
+    parts: list[dict[str, NightColumn]] = []
+
+    def counted() -> Iterator[Batch]:
+        for batch in read_batches(features, BATCH_ROWS):
+            parts.append(_columns(reference, batch))
+            yield night, batch
+
+    sample = sample_rows(counted(), [SCORE_DATE, *names], SAMPLE_ROWS)
     if scored is not None:
         own = pl.col(MODEL_VERSION) == version
         parts += [_columns(reference, batch.filter(own).select(SCORE)) for batch in read_batches(scored, BATCH_ROWS)]
-    sample = sample_rows(
-        ((night, batch) for batch in read_batches(features, BATCH_ROWS)), [SCORE_DATE, *names], SAMPLE_ROWS
-    )
     columns: dict[str, NightColumn] = {}
     for name, one in (found for part in parts for found in part.items()):
         columns[name] = _merged(columns[name], one) if name in columns else one

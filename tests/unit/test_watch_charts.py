@@ -19,7 +19,6 @@ from nightscore.reports.watch_charts import (
     Bin,
     Cell,
     Life,
-    days_between,
     distribution_chart,
     drift_lines,
     drift_strip,
@@ -28,10 +27,11 @@ from nightscore.reports.watch_charts import (
     status_calendar,
 )
 from nightscore.reports.watch_facts import label_bins
+from nightscore.spec.windows import nights_between
 
 HOSTILE = '</text><script>alert("x")</script>'
 LAST = date(2013, 7, 31)
-NIGHTS = days_between(LAST - timedelta(days=9), LAST)
+NIGHTS = nights_between(LAST - timedelta(days=9), LAST)
 CELLS = [Cell(night, name, ratio, ratio >= 1) for night in NIGHTS for name, ratio in (("wind", 0.7), ("hour", 1.4))]
 BINS = [Bin("low", 60, 30), Bin("high", 40, 70)]
 LIVES = [

@@ -12,8 +12,8 @@ from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.nights import NightStatus
 from nightscore.catalog.publications import Publication, Receipt
 from nightscore.catalog.watch import WatchVerdict
-from nightscore.reports.watch_charts import days_between
 from nightscore.reports.watch_facts import IncidentFacts, NightFacts, PeriodFacts, Signal, label_bins
+from nightscore.spec.windows import nights_between
 
 NIGHT = date(2013, 7, 31)
 AT = datetime(2013, 8, 1, 4, 12, tzinfo=UTC)
@@ -24,7 +24,7 @@ COLUMNS = {"distance": 0.3, "carrier": 0.5, "dep_hour": 0.62, "wind_speed": 0.81
 def signals(night: date = NIGHT, nights: int = 28, broken_from: date = date(2013, 7, 30)) -> tuple[Signal, ...]:
     """Of every night and column; `distance` is out of range from `broken_from` on."""
     found: list[Signal] = []
-    for at, day in enumerate(days_between(night - timedelta(days=nights - 1), night)):
+    for at, day in enumerate(nights_between(night - timedelta(days=nights - 1), night)):
         found += [
             Signal(day, "L1", "rows:low", None, 940 + at, 700.0, 700 / (940 + at), False, "rows are normal"),
             Signal(day, "L1", "rows:high", None, 940 + at, 1300.0, (940 + at) / 1300, False, "rows are normal"),
@@ -76,7 +76,7 @@ def performance(task: str = "binary") -> list[MetricValue]:
     """Mature until 07-27 but for 07-04, provisional after; windows of 14 dates; estimates of a binary task."""
     leading, second = ("log_loss", "roc_auc") if task == "binary" else ("rmse", "mae")
     found = []
-    for at, night in enumerate(days_between(date(2013, 6, 15), date(2013, 7, 30))):
+    for at, night in enumerate(nights_between(date(2013, 6, 15), date(2013, 7, 30))):
         maturity = "mature" if night <= date(2013, 7, 27) else "provisional"
         value = None if night == date(2013, 7, 4) else round(0.44 + 0.02 * sin(at), 4)
         grade = "insufficient" if value is None else maturity
@@ -106,7 +106,7 @@ def performance(task: str = "binary") -> list[MetricValue]:
 
 def costs_and_values() -> list[MetricValue]:
     found = []
-    for at, night in enumerate(days_between(date(2013, 7, 4), NIGHT)):
+    for at, night in enumerate(nights_between(date(2013, 7, 4), NIGHT)):
         steps = {"features": 6.0 + at / 10, "score": 2.5, "publish": 1.25, "watch": 0.9}
         steps["all"] = sum(steps.values())
         found += [figure(night, "cost", f"seconds:{step}", value, "final") for step, value in steps.items()]
@@ -179,7 +179,7 @@ def regression_night() -> NightFacts:
 def quarter() -> PeriodFacts:
     """Three months with a held-back night, a failed one, incidents and a promotion."""
     first = date(2013, 5, 3)
-    nights = days_between(first, NIGHT)
+    nights = nights_between(first, NIGHT)
     statuses = [NightStatus(night, "published", "", "run-1", AT) for night in nights]
     statuses[-1] = NightStatus(NIGHT, "gated", "distance: 64 % of the rows lie outside the range", "run-10", AT)
     statuses[40] = NightStatus(nights[40], "failed", "lost connection", "run-4", AT)
