@@ -43,10 +43,10 @@ def content_hash(frame: pl.DataFrame, key: Sequence[str]) -> str:
     Rows that are not already in strict order of `key` are sorted first; rows of equal key by every other column.
     Raises FeatureBuildFailed naming every column that has no canonical form and every key column that is missing.
     """
-    digest = _TableDigest(frame.schema, key)
+    digest = TableDigest(frame.schema, key)
     ordered = frame if _increases(_normalise(frame.select(key))) else _order(_normalise(frame), key)
     for start in range(0, ordered.height, SPAN_ROWS):
-        digest.update(_normalise(ordered[start : start + SPAN_ROWS]))
+        digest.feed_ordered(ordered[start : start + SPAN_ROWS])
     return digest.hexdigest()
 
 
@@ -58,19 +58,20 @@ def content_hash_of_file(path: Path, key: Sequence[str]) -> str:
     """
     from nightscore.lake.parquet import read_batches  # the writer states this module's hash in every file
 
-    digest: _TableDigest | None = None
+    digest: TableDigest | None = None
     for batch in read_batches(path, SPAN_ROWS):
-        digest = digest or _TableDigest(batch.schema, key)
-        normal = _normalise(batch)
-        if not digest.precedes(normal):
+        digest = digest or TableDigest(batch.schema, key)
+        if not digest.take(batch):
             return content_hash(pl.concat([_normalise(part) for part in read_batches(path, SPAN_ROWS)]), key)
-        digest.update(normal)
     assert digest is not None
     return digest.hexdigest()
 
 
-class _TableDigest:
-    """Running digests of the columns of normalised rows that arrive in canonical order, in batches of any size."""
+class TableDigest:
+    """The content hash of rows that arrive in strict order of their key, in batches of any size.
+
+    Raises FeatureBuildFailed where `content_hash` does.
+    """
 
     def __init__(self, schema: Mapping[str, pl.DataType], key: Sequence[str]) -> None:
         self._types = _logical_types(schema, key)
@@ -80,14 +81,25 @@ class _TableDigest:
         self._rest: list[pl.DataFrame] = []
         self._last_key: pl.DataFrame | None = None
 
-    def precedes(self, batch: pl.DataFrame) -> bool:
-        """Whether the key goes on increasing strictly through `batch`."""
+    def take(self, batch: pl.DataFrame) -> bool:
+        """Feed `batch`, unless its key does not go on increasing strictly; says whether it did."""
+        normal = _normalise(batch)
+        if not self._precedes(normal):
+            return False
+        self._update(normal)
+        return True
+
+    def feed_ordered(self, batch: pl.DataFrame) -> None:
+        """Feed rows that are known to be in canonical order, repeated keys among them."""
+        self._update(_normalise(batch))
+
+    def _precedes(self, batch: pl.DataFrame) -> bool:
         keys = batch.select(self._key)
         seen, self._last_key = self._last_key, keys.tail(1)
         return _increases(keys if seen is None else pl.concat([seen, keys]))
 
-    def update(self, batch: pl.DataFrame) -> None:
-        """Feed every whole block; rows short of one wait for the next batch."""
+    def _update(self, batch: pl.DataFrame) -> None:
+        # Rows short of a block wait for the next batch.
         self._rows += batch.height
         held = pl.concat([*self._rest, batch])
         whole = held.height - held.height % BLOCK_ROWS

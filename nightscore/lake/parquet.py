@@ -1,18 +1,30 @@
-"""How a frame becomes Parquet bytes: one fixed writer, so equal frames give equal objects.
+"""How rows become Parquet bytes: one fixed writer, so equal rows give equal objects, whole or in batches.
 
-Rows are sorted by key, chunks are joined, pages carry checksums. Added here: nothing, without a decision record:
+Rows are sorted by key, row groups are full, pages carry checksums. Added here: nothing, without a decision record:
 every change gives every dataset new hashes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from nightscore.lake.content import content_hash
+from nightscore.errors import AccountingError
+from nightscore.lake.content import TableDigest, content_hash
 
 ROW_GROUP_ROWS = 1 << 17
 CONTENT_HASH = "nightscore.content_sha256"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished file: the content hash of its rows and their number."""
+
+    content_sha256: str
+    rows: int
 
 
 def write_parquet(frame: pl.DataFrame, key: Sequence[str], path: Path) -> str:
@@ -20,18 +32,71 @@ def write_parquet(frame: pl.DataFrame, key: Sequence[str], path: Path) -> str:
 
     The file carries the hash too, so that an object says what it means without the catalog.
     """
-    import pyarrow.parquet as pq
-
     rest = [name for name in frame.columns if name not in key]
     ordered = frame.sort([*key, *rest], nulls_last=True).rechunk() if frame.width else frame
     content_sha256 = content_hash(ordered, key)
-    table = ordered.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-    stated = table.replace_schema_metadata({CONTENT_HASH: content_sha256})
-    pq.write_table(
-        stated, path, compression="zstd", compression_level=3, version="2.6", data_page_version="1.0",
-        write_page_checksum=True, row_group_size=ROW_GROUP_ROWS, store_schema=True,
-    )  # fmt: skip
+    with _open_writer(path, ordered) as writer:
+        for group in ordered.iter_slices(ROW_GROUP_ROWS) if ordered.height else (ordered,):
+            writer.write_table(_table(group))
+        writer.add_key_value_metadata({CONTENT_HASH: content_sha256})
     return content_sha256
+
+
+def write_batches(batches: Iterable[pl.DataFrame], key: Sequence[str], path: Path) -> Written:
+    """Write at least one batch, in strict order of a unique `key`, to `path`, in bounded memory.
+
+    The bytes are those that `write_parquet` makes of all rows at once. Raises AccountingError where the order breaks.
+    """
+    parts = iter(batches)
+    first = next(parts)
+    digest, rows = TableDigest(first.schema, key), 0
+    with _open_writer(path, first) as writer:
+        for group in _full_groups(first, parts):
+            if not digest.take(group):
+                raise _disordered(key, rows)
+            writer.write_table(_table(group))
+            rows += group.height
+        content_sha256 = digest.hexdigest()
+        writer.add_key_value_metadata({CONTENT_HASH: content_sha256})
+    return Written(content_sha256, rows)
+
+
+def _full_groups(first: pl.DataFrame, rest: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The same rows in groups of exactly ROW_GROUP_ROWS but for the last; a single empty one where there are none."""
+    held, any_made = first, False
+    for batch in rest:
+        held = pl.concat([held, batch])
+        while held.height >= ROW_GROUP_ROWS:
+            yield held[:ROW_GROUP_ROWS]
+            held, any_made = held[ROW_GROUP_ROWS:], True
+    for group in held.iter_slices(ROW_GROUP_ROWS):
+        yield group
+        any_made = True
+    if not any_made:
+        yield held
+
+
+@contextmanager
+def _open_writer(path: Path, like: pl.DataFrame) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(
+        path, _table(like.head(0)).schema, compression="zstd", compression_level=3, version="2.6",
+        data_page_version="1.0", write_page_checksum=True, store_schema=True,
+    ) as writer:  # fmt: skip
+        yield writer
+
+
+def _table(group: pl.DataFrame) -> Any:
+    return group.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+
+
+def _disordered(key: Sequence[str], rows: int) -> AccountingError:
+    return AccountingError(
+        "writing rows in the order of their key",
+        f"after {rows} rows {', '.join(key)} does not increase strictly",
+        "this is a defect of the step that gave the rows: report it; nothing was stored",
+    )
 
 
 def stated_content_hash(path: Path) -> str | None:
@@ -42,20 +107,24 @@ def stated_content_hash(path: Path) -> str | None:
     return None if stated is None else str(stated.decode())
 
 
-def read_batches(path: Path, rows: int) -> Iterator[pl.DataFrame]:
-    """The file's rows in order, `rows` at a time at most, with page checksums verified; bounded memory."""
+def read_batches(path: Path, rows: int, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+    """The file's rows in order, `rows` at a time at most, with page checksums verified; bounded memory.
+
+    With `columns`, only those, in their order.
+    """
     import pyarrow.parquet as pq
 
+    wanted = None if columns is None else list(columns)
     with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
         empty = True
-        for batch in file.iter_batches(batch_size=rows):
+        for batch in file.iter_batches(batch_size=rows, columns=wanted):
             empty = False
-            yield _frame(batch)
+            yield _frame(batch, wanted)
         if empty:
-            yield _frame(file.schema_arrow.empty_table())
+            yield _frame(file.schema_arrow.empty_table(), wanted)
 
 
-def _frame(batch: object) -> pl.DataFrame:
+def _frame(batch: object, columns: Sequence[str] | None) -> pl.DataFrame:
     frame = pl.from_arrow(batch)
     assert isinstance(frame, pl.DataFrame)
-    return frame
+    return frame if columns is None else frame.select(columns)

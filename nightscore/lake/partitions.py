@@ -4,7 +4,7 @@ A partition is visible only by its pointer, and a pointer moves only after the g
 has passed. Added here: a way to read or commit partitions. Not here: what a dataset means.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
@@ -23,7 +23,7 @@ from nightscore.catalog.partitions import (
 from nightscore.clock import Clock
 from nightscore.errors import NotReadable
 from nightscore.lake.objects import ObjectStore, StoredObject
-from nightscore.lake.parquet import stated_content_hash, write_parquet
+from nightscore.lake.parquet import stated_content_hash, write_batches, write_parquet
 from nightscore.spec.windows import nights_between
 
 
@@ -40,6 +40,12 @@ class Lake:
         with self.store.scratch() as path:
             content_sha256 = write_parquet(frame, key, path)
             return replace(self.store.put_file(path), content_sha256=content_sha256)
+
+    def put_batches(self, batches: Iterable[pl.DataFrame], key: Sequence[str]) -> StoredObject:
+        """Store rows that come in strict order of `key` as one Parquet object, in bounded memory; see `put`."""
+        with self.store.scratch() as path:
+            written = write_batches(batches, key, path)
+            return replace(self.store.put_file(path), content_sha256=written.content_sha256)
 
     def stored(self, md5: str) -> StoredObject:
         """What is known of a table that is in the lake already."""
