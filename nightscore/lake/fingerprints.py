@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 
 ENGINE = Path(__file__).resolve().parent.parent
+SOURCES = (".py", ".c")
+BUILT = frozenset({".so", ".tmp"})
 
 
 def fingerprint(step: str, **ingredients: object) -> str:
@@ -24,14 +26,15 @@ def engine_files() -> Mapping[str, bytes]:
 
     A process that lives through a deployment runs what it has loaded, not what is on the disk by then.
     """
-    paths = [path for path in ENGINE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    found = (path for path in ENGINE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    paths = [path for path in found if path.suffix not in BUILT]
     return {path.relative_to(ENGINE).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 
 @cache
 def code_hash() -> str:
     """SHA-256 over the engine's sources, by relative path."""
-    return _hash_contents((name, content) for name, content in engine_files().items() if name.endswith(".py"))
+    return _hash_contents((name, content) for name, content in engine_files().items() if name.endswith(SOURCES))
 
 
 def hash_files(root: Path, paths: Iterable[Path]) -> str:
