@@ -112,19 +112,38 @@ def read_batches(path: Path, rows: int, columns: Sequence[str] | None = None) ->
 
     With `columns`, only those, in their order.
     """
+    for batch in read_arrow(path, rows, columns):
+        frame = pl.from_arrow(batch)
+        assert isinstance(frame, pl.DataFrame)
+        yield frame if columns is None else frame.select(columns)
+
+
+def read_arrow(
+    path: Path, rows: int, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None,
+    dictionaries: Sequence[str] = (),
+) -> Iterator[Any]:  # fmt: skip
+    """What `read_batches` reads, as Arrow record batches; no rows give one empty batch.
+
+    `groups`: only these row groups. Columns named in `dictionaries` come as codes into their own values.
+    """
     import pyarrow.parquet as pq
 
     wanted = None if columns is None else list(columns)
-    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+    with pq.ParquetFile(
+        path, page_checksum_verification=True, pre_buffer=False, read_dictionary=list(dictionaries)
+    ) as file:
         empty = True
-        for batch in file.iter_batches(batch_size=rows, columns=wanted):
+        for batch in file.iter_batches(batch_size=rows, columns=wanted, row_groups=groups):
             empty = False
-            yield _frame(batch, wanted)
+            yield batch
         if empty:
-            yield _frame(file.schema_arrow.empty_table(), wanted)
+            none = file.schema_arrow.empty_table()
+            yield none if wanted is None else none.select(wanted)
 
 
-def _frame(batch: object, columns: Sequence[str] | None) -> pl.DataFrame:
-    frame = pl.from_arrow(batch)
-    assert isinstance(frame, pl.DataFrame)
-    return frame if columns is None else frame.select(columns)
+def rows_by_group(path: Path) -> list[int]:
+    """The number of rows in each row group of a file."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    return [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]

@@ -18,7 +18,7 @@ import polars as pl
 
 from nightscore.errors import NightscoreError
 from nightscore.lake.fingerprints import code_hash
-from nightscore.lake.parquet import write_parquet
+from nightscore.lake.parquet import write_batches, write_parquet
 from nightscore.registry.capsule import Capsule, read_capsule
 from nightscore.registry.environment import describe_environment
 from nightscore.registry.verify import verify_capsule
@@ -79,6 +79,22 @@ def reassemble(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {"training_set_content": content_of(parts), "function_sha256": identity.function_sha256}
 
 
+def reslim(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make a version smaller again from its own capsule and training set; its own files go to `folder/capsule`."""
+    from nightscore.registry.capsule import write_capsule
+    from nightscore.registry.register import TRAINING_SET_FILE
+    from nightscore.registry.slimming import FULL_FOLDER, Source, make_slimmed
+
+    inputs, told = Path(plan["inputs"]), plan["slimming"]
+    capsule = _capsule(inputs / FULL_FOLDER, told["manifest_sha256"])
+    features = {date.fromisoformat(path.stem): path for path in (inputs / "features").glob("*.parquet")}
+    source = Source(told["of"], told["manifest_sha256"], capsule, inputs / TRAINING_SET_FILE, features)
+    trained = make_slimmed(_pipeline(plan), source, told["max_loss"])
+    identity = write_capsule(folder / "capsule", trained, _spec_text(plan), {})
+    context = json.loads((capsule.folder / "context.json").read_text(encoding="utf-8"))
+    return {"training_set_content": context["training_set_content"], "function_sha256": identity.function_sha256}
+
+
 def rescore(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Build a night's features anew from its clean inputs, and its predictions from the pinned features."""
     from nightscore.scoring.predictions import predict_night
@@ -89,7 +105,7 @@ def rescore(plan: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     key = row_key(pipeline)
     return {
         "features_content": write_parquet(features, key, folder / "features.parquet"),
-        "predictions_content": write_parquet(scored, key, folder / "predictions.parquet"),
+        "predictions_content": write_batches(scored.batches(), key, folder / "predictions.parquet").content_sha256,
     }
 
 
@@ -145,7 +161,7 @@ def _foreign_modules(sources: Path) -> list[str]:
     )
 
 
-_WORK = {"model": retrain, "ensemble": reassemble, "night": rescore}
+_WORK = {"model": retrain, "ensemble": reassemble, "slimmed": reslim, "night": rescore}
 
 
 if __name__ == "__main__":

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import Capsule
+
+Mask = npt.NDArray[np.bool_]
 
 SEPARATOR = "\x1f"
 BUCKETS = 10_000
@@ -64,12 +68,26 @@ class Arms:
     share: Share | None = None
     challenger: Capsule | None = None
 
-    def divide(self, rows: pl.DataFrame) -> list[tuple[str, int, Capsule, pl.DataFrame]]:
-        """(arm, version, capsule, its rows) for each arm; without a rollout the champion has all of them."""
+    @property
+    def versions(self) -> list[tuple[int, Capsule]]:
+        """(version, capsule) of each arm, the champion first."""
         if self.share is None or self.challenger is None:
-            return [(CHAMPION, self.version, self.capsule, rows)]
-        taken = self.share.takes(rows)
-        return [
-            (CHAMPION, self.version, self.capsule, rows.filter(~taken)),
-            (self.share.arm, self.share.version, self.challenger, rows.filter(taken)),
-        ]
+            return [(self.version, self.capsule)]
+        return [(self.version, self.capsule), (self.share.version, self.challenger)]
+
+    @property
+    def names(self) -> list[str]:
+        """What each arm is called in predictions."""
+        return [CHAMPION] if self.share is None or self.challenger is None else [CHAMPION, self.share.arm]
+
+    @property
+    def entity(self) -> tuple[str, ...]:
+        """The columns that decide who scores a row; none without a rollout."""
+        return () if self.share is None or self.challenger is None else self.share.entity
+
+    def masks(self, rows: pl.DataFrame) -> list[Mask | None]:
+        """For each arm which rows of a frame with `entity` are its own; None where they all are."""
+        if self.share is None or self.challenger is None:
+            return [None]
+        taken = self.share.takes(rows).to_numpy()
+        return [~taken, taken]

@@ -10,11 +10,12 @@ from polars.exceptions import PolarsError
 
 from nightscore.errors import SpecError
 from nightscore.quality.rules import feature_rules
-from nightscore.scoring.predict import PROBABILITY, SCORE
+from nightscore.scoring.ranks import rank_rows
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import BusinessRule, Decision, Threshold
 from nightscore.training.matrix import SCORE_DATE, row_key
 
+SCORE, PROBABILITY = "score", "probability"
 DECISION_COLUMNS: Mapping[str, type[pl.DataType]] = {
     "decision": pl.Boolean,
     "decision_reason": pl.String,
@@ -69,26 +70,29 @@ def decide(frame: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:
     """
     made = {SCORE, PROBABILITY}
     check_rules(pipeline, {name: dtype for name, dtype in frame.schema.items() if name not in made})
-    ranked = _rank(frame, row_key(pipeline))
-    decision, reason = _decision(pipeline.decision)
-    decided = ranked.with_columns(decision.alias("decision"), reason.alias("decision_reason"))
+    nights = frame.sort(row_key(pipeline)).partition_by(SCORE_DATE, maintain_order=True) if frame.height else [frame]
+    decided = pl.concat(decide_ranked(_ranked(night), pipeline.decision, night.height) for night in nights)
     return decided.select(*frame.columns, *DECISION_COLUMNS)
+
+
+def decide_ranked(rows: pl.DataFrame, decision: Decision, night_rows: int) -> pl.DataFrame:
+    """`rows` (of a night of so many, with `rank` already) with decile, decision and its reason; rules are checked."""
+    decile = (10 * pl.col("rank") + night_rows - 1) // max(night_rows, 1)
+    verdict, reason = _decision(decision)
+    return rows.with_columns(
+        decile.cast(pl.Int64).alias("decile"), verdict.alias("decision"), reason.alias("decision_reason")
+    )
+
+
+def _ranked(night: pl.DataFrame) -> pl.DataFrame:
+    score = night[SCORE].cast(pl.Float64).to_numpy()
+    merit = night.select(pl.coalesce(PROBABILITY, SCORE)).to_series().cast(pl.Float64).to_numpy()
+    return night.with_columns(pl.Series("rank", rank_rows(merit, score), dtype=pl.Int64))
 
 
 def _merit() -> pl.Expr:
     """What thresholds and ranks go by. polars takes NaN for the largest number; one that is none must never lead."""
     return pl.coalesce(PROBABILITY, SCORE).fill_nan(None)
-
-
-def _rank(frame: pl.DataFrame, key: tuple[str, ...]) -> pl.DataFrame:
-    sorted_frame = frame.sort(
-        SCORE_DATE, _merit(), pl.col(SCORE).fill_nan(None), *key[1:],
-        descending=[False, True, True, *(False for _ in key[1:])], nulls_last=True,
-    )  # fmt: skip
-    rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over(SCORE_DATE)
-    decile = (10 * pl.col("rank") + pl.len() - 1) // pl.len()
-    ranked = sorted_frame.with_columns(rank.alias("rank"))
-    return ranked.with_columns(decile.over(SCORE_DATE).cast(pl.Int64).alias("decile")).sort(key)
 
 
 def _decision(decision: Decision) -> tuple[pl.Expr, pl.Expr]:

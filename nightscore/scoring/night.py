@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
-import polars as pl
-
 from nightscore.catalog.partitions import Candidate, PartitionVersion, commit_partitions
 from nightscore.catalog.publications import record_receipt
 from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
@@ -18,7 +16,8 @@ from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import account_of, admit, outcome_of
 from nightscore.quality.rules import prediction_rules, rules_hash
 from nightscore.scoring.crew import Crew, open_arms, read_crew
-from nightscore.scoring.predictions import predict_night, recipe_of
+from nightscore.scoring.engine import told
+from nightscore.scoring.predictions import Predictions, predict_night, recipe_of
 from nightscore.scoring.receipts import Origin, make_receipt, store_origin, summarise
 from nightscore.scoring.staging import nights_under_review, stage_restatement
 from nightscore.spec.datasets import features_dataset, predictions_dataset
@@ -64,19 +63,21 @@ def _is_current(standing: Standing, night: date, recipe: str) -> bool:
 
 
 def _commit(
-    workspace: Workspace, pipeline: Pipeline, crew: Crew, features: PartitionVersion, scored: pl.DataFrame,
+    workspace: Workspace, pipeline: Pipeline, crew: Crew, features: PartitionVersion, scored: Predictions,
     recipe: str, standing: Standing, origin: Origin, run_id: str,
 ) -> NightOutcome:  # fmt: skip
     rules, night = prediction_rules(pipeline, features.rows), features.score_date
-    content = workspace.lake.put(scored, rules.key)
-    admission = admit(workspace, pipeline.name, rules, night, content, lambda: scored, run_id)
+    content = workspace.lake.put_batches(scored.batches(), rules.key)
+    admission = admit(workspace, pipeline.name, rules, night, content, None, run_id)
     committed: list[Candidate] = []
-    made_by: dict[str, object] = {"model": crew.champion.name, "features_md5": features.md5, "fingerprint": recipe}
+    made_by: dict[str, object] = {
+        "model": crew.champion.name, "features_md5": features.md5, "fingerprint": recipe, "engine": told(scored.engines)
+    }  # fmt: skip
     if admission.accepted is not None:
         made = candidate(rules.dataset, night, admission.accepted, admission.rows_out, recipe, standing, [features])
         receipt = make_receipt(
-            workspace, pipeline, crew, features, admission, recipe, rules_hash(rules), origin
-        )  # fmt: skip
+            workspace, pipeline, crew, features, admission, recipe, rules_hash(rules), origin, scored.engines
+        )
         with workspace.engine.begin() as connection:
             now = workspace.clock.now()
             ids = commit_partitions(connection, [made], run_id, now)

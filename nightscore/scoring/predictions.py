@@ -1,23 +1,30 @@
-"""A night's predictions as a pure function: a file of features and a capsule in, the rows that readers will see out.
+"""A night's predictions as a pure function: a file of features and opened versions in, the rows that readers see out.
 
+Two passes in bounded memory: scores of all rows, from which ranks follow, then decisions and columns batch by batch.
 It knows no catalog, so a night of the past is scored by the same lines as tonight's.
-Added here: a column of every predictions partition. Not here: scores (`predict.py`), decisions (`decide.py`), commits.
+Added here: a column of every predictions partition. Not here: scores (`scores.py`), decisions (`decide.py`), commits.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.partitions import PartitionVersion
 from nightscore.lake.fingerprints import fingerprint
-from nightscore.lake.parquet import read_batches
 from nightscore.scoring.arms import Arms, Share
-from nightscore.scoring.decide import decide
-from nightscore.scoring.explain import with_reasons
-from nightscore.scoring.predict import ROWS_PER_CHUNK, learnt, score_chunks
+from nightscore.scoring.decide import check_rules, decide_ranked
+from nightscore.scoring.engine import EngineUse
+from nightscore.scoring.explain import explain
+from nightscore.scoring.ranks import Ranks, rank_rows
+from nightscore.scoring.reasons import REASON_CODES
+from nightscore.scoring.rows import Rows, read_rows
+from nightscore.scoring.scores import Scores, score_night
 from nightscore.spec.pipeline import Pipeline
+from nightscore.training.matrix import SCORE_DATE
 
 
 def recipe_of(
@@ -35,19 +42,87 @@ def recipe_of(
     )  # fmt: skip
 
 
-def predict_night(pipeline: Pipeline, arms: Arms, features: Path, threads: int) -> pl.DataFrame:
-    """Keys, carried columns, score, probability, decision, its reason, rank, decile, model version and arm; by key.
+@dataclass(frozen=True)
+class Predictions:
+    """A scored night whose rows are made as they are asked for; `engines` evaluated its models."""
 
-    With `publish.reasons`, `reason_codes` come last. `features` is a partition of one night; `threads` change no bit.
+    pipeline: Pipeline
+    arms: Arms
+    features: Path
+    scores: Scores
+    ranks: Ranks
+    threads: int
+
+    @property
+    def engines(self) -> tuple[EngineUse, ...]:
+        """What evaluated the model of each arm."""
+        return self.scores.engines
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """Rows in the order of the features, which is that of their key, in batches.
+
+        Keys, carried columns, score, probability, decision, its reason, rank, decile, model version and arm; with
+        `publish.reasons`, `reason_codes` come last.
+        """
+        carried, start = _carried(self.pipeline), 0
+        names = [SCORE_DATE, *(name for name in self.pipeline.entity.key if name != SCORE_DATE), *carried]
+        every = None if self.pipeline.publish.reasons else names
+        for rows in read_rows(self.features, (), every):
+            yield self._decided(rows, names, start)
+            start += rows.height
+
+    def frame(self) -> pl.DataFrame:
+        """All rows at once."""
+        return pl.concat(self.batches())
+
+    def _decided(self, rows: Rows, names: Sequence[str], start: int) -> pl.DataFrame:
+        places, pipeline = slice(start, start + rows.height), self.pipeline
+        frame = rows.frame(names).with_columns(*self._made(places))
+        decided = decide_ranked(frame, pipeline.decision, len(self.ranks))
+        published = [SCORE_DATE, *pipeline.entity.key, *pipeline.publish.columns]
+        night = decided.select(
+            *published, "score", "probability", "decision", "decision_reason", "rank", "decile", "model_version", "arm"
+        )
+        if pipeline.publish.reasons is None:
+            return night
+        texts = explain(rows, night, pipeline, self.arms, self.scores.arm[places], self.threads)
+        return night.with_columns(texts.alias(REASON_CODES))
+
+    def _made(self, places: slice) -> list[pl.Series | pl.Expr]:
+        """Score, probability, rank, version and arm of some rows."""
+        scores, probability = self.scores.score[places], self.scores.probability
+        empty = pl.repeat(None, len(scores), dtype=pl.Float64, eager=True)
+        return [
+            pl.Series("score", scores),
+            pl.Series("probability", empty if probability is None else probability[places]),
+            pl.Series("rank", self.ranks[places].astype(np.int64)),
+            *self._by_arm(places),
+        ]
+
+    def _by_arm(self, places: slice) -> list[pl.Series | pl.Expr]:
+        numbers, names = [version for version, _ in self.arms.versions], self.arms.names
+        if len(names) == 1:
+            return [pl.lit(numbers[0], pl.Int64).alias("model_version"), pl.lit(names[0]).alias("arm")]
+        arm = self.scores.arm[places]
+        return [pl.Series("model_version", np.array(numbers)[arm]), pl.Series("arm", names, pl.String).gather(arm)]
+
+
+def predict_night(pipeline: Pipeline, arms: Arms, features: Path, threads: int) -> Predictions:
+    """Score and rank the rows of `features`, a partition of one night; `threads` change no bit.
+
+    Raises FeatureBuildFailed where the features do not fit the model, SpecError for rules that cannot be applied.
     """
-    batches, carried = read_batches(features, ROWS_PER_CHUNK), _carried(pipeline)
-    scored = [part for batch in batches for part in _score_batch(arms, batch, carried, threads)]
-    decided = decide(pl.concat(scored), pipeline)
-    published = ["score_date", *pipeline.entity.key, *pipeline.publish.columns]
-    night = decided.select(
-        *published, "score", "probability", "decision", "decision_reason", "rank", "decile", "model_version", "arm"
-    )
-    return with_reasons(night, pipeline, arms, features, threads)
+    _check_rules(pipeline, features)
+    scores = score_night(arms, features, threads)
+    return Predictions(
+        pipeline, arms, features, scores, rank_rows(scores.merit, scores.score, threads), threads
+    )  # fmt: skip
+
+
+def _check_rules(pipeline: Pipeline, features: Path) -> None:
+    names = [SCORE_DATE, *pipeline.entity.key, *_carried(pipeline)]
+    schema = pl.read_parquet_schema(features)
+    check_rules(pipeline, {name: schema[name] for name in dict.fromkeys(names) if name in schema})
 
 
 def _carried(pipeline: Pipeline) -> list[str]:
@@ -55,12 +130,5 @@ def _carried(pipeline: Pipeline) -> list[str]:
     needed = set(pipeline.publish.columns)
     for rule in pipeline.decision.business_rules:
         needed |= set(pl.sql_expr(rule.when).meta.root_names())
-    beside = {"score_date", *pipeline.entity.key, "score", "probability"}
+    beside = {SCORE_DATE, *pipeline.entity.key, "score", "probability"}
     return [name for name in pipeline.feature_names if name in needed - beside]
-
-
-def _score_batch(arms: Arms, batch: pl.DataFrame, carried: Sequence[str], threads: int) -> Iterator[pl.DataFrame]:
-    for arm, version, capsule, rows in arms.divide(batch):
-        made = (pl.lit(version, pl.Int64).alias("model_version"), pl.lit(arm).alias("arm"))
-        for scored in score_chunks(capsule, [learnt(capsule, rows)], threads=threads):
-            yield scored.with_columns(*rows.select(carried), *made)

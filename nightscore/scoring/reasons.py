@@ -11,10 +11,10 @@ import numpy.typing as npt
 import polars as pl
 
 from nightscore.errors import SpecError
-from nightscore.scoring.predict import ROWS_PER_CHUNK
 from nightscore.training.matrix import Matrix
 
 REASON_CODES = "reason_codes"
+ROWS_PER_CHUNK = 100_000
 ExplainedRows = Literal["all", "decided", "top_k"]
 Order = npt.NDArray[np.int64]
 

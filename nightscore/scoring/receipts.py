@@ -5,7 +5,7 @@ and lock file. Late corrections replace partitions, never what a receipt names.
 Added here: a fact of every scored night. Not here: scoring, or how a receipt is followed back (`reproduction`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import Admission
 from nightscore.registry.provenance import Provenance, find_provenance
 from nightscore.scoring.crew import Crew
+from nightscore.scoring.engine import EngineUse
 from nightscore.spec.pipeline import Pipeline
 
 FEATURES_FILE, PREDICTIONS_FILE = "features.parquet", "predictions.parquet"
@@ -37,7 +38,7 @@ def store_origin(workspace: Workspace, pipeline: Pipeline) -> Origin:
 
 def make_receipt(
     workspace: Workspace, pipeline: Pipeline, crew: Crew, features: PartitionVersion,
-    admission: Admission, recipe: str, hash_of_rules: str, origin: Origin,
+    admission: Admission, recipe: str, hash_of_rules: str, origin: Origin, engines: Sequence[EngineUse],
 ) -> dict[str, Any]:  # fmt: skip
     """The receipt's row, but for the predictions' id and who recorded it when; the snapshot is stored."""
     accepted, report = admission.accepted, admission.verdict.report
@@ -52,6 +53,7 @@ def make_receipt(
         "code_sha256": code_hash(), "rules_sha256": hash_of_rules, "provenance": origin.provenance.facts,
         "environment": origin.provenance.environment,
         "rows": {"in": features.rows, "out": report["rows_out"], "quarantined": report["rows_quarantined"]},
+        "engines": [one.as_json() for one in engines],
         "predictions_md5": accepted.md5, "predictions_content": accepted.content_sha256, **share,
     }  # fmt: skip
     return {

@@ -43,9 +43,8 @@ def _score(
     path = workspace.lake.store.verified_path(features.md5)
     arms = Arms(version.version, open_capsule(workspace, version))
     scored = predict_night(pipeline, arms, path, workspace.settings.threads)
-    admission = admit(
-        workspace, pipeline.name, rules, night, workspace.lake.put(scored, rules.key), lambda: scored, run_id
-    )
+    content = workspace.lake.put_batches(scored.batches(), rules.key)
+    admission = admit(workspace, pipeline.name, rules, night, content, None, run_id)
     record_accounts(workspace, [account_of(admission)], run_id)
     if admission.accepted is None:
         return outcome_of(admission, [])

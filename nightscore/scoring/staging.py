@@ -111,8 +111,8 @@ def _stage(
     recipe = recipe_of(pipeline, version, features)
     path, threads = workspace.lake.store.verified_path(features.md5), workspace.settings.threads
     scored = predict_night(pipeline, Arms(version.version, capsule), path, threads)
-    content = workspace.lake.put(scored, rules.key)
-    admission = admit(workspace, pipeline.name, rules, night, content, lambda: scored, run_id)
+    content = workspace.lake.put_batches(scored.batches(), rules.key)
+    admission = admit(workspace, pipeline.name, rules, night, content, None, run_id)
     record_accounts(workspace, [account_of(admission)], run_id)
     now = workspace.clock.now()
     values = {"seconds": perf_counter() - begun, "run_id": run_id, "at": now}
@@ -123,8 +123,9 @@ def _stage(
         return 0
     made = candidate(rules.dataset, night, admission.accepted, admission.rows_out, recipe, standing, [features])
     receipt = make_receipt(
-        workspace, pipeline, crew_of_version(version), features, admission, recipe, rules_hash(rules), origin
-    )
+        workspace, pipeline, crew_of_version(version), features, admission, recipe, rules_hash(rules), origin,
+        scored.engines,
+    )  # fmt: skip
     with workspace.engine.begin() as connection:
         ids = {"predictions_id": stage_partition(connection, made, run_id, now)}
         recorded = receipt | ids | {"run_id": run_id, "made_at": now}

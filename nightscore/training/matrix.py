@@ -93,12 +93,13 @@ def encode(frame: pl.DataFrame, encoding: Encoding, others: Iterable[str] = ()) 
     check_columns(frame, encoding, others)
     matrix = np.empty((frame.height, len(encoding.names)), dtype=np.float64)
     for at, name in enumerate(encoding.names):
-        matrix[:, at] = _codes(frame[name], encoding.levels.get(name))
-    _check_finite(matrix, encoding)
+        matrix[:, at] = encode_column(frame[name], encoding.levels.get(name))
+    check_finite(dict(zip(encoding.names, matrix.T, strict=True)))
     return matrix
 
 
-def _codes(column: pl.Series, levels: Levels | None) -> Vector:
+def encode_column(column: pl.Series, levels: Levels | None) -> Vector:
+    """One column (rows,) of the matrix, its type unchecked; `levels` of a category, in their order."""
     if levels is not None and column.dtype != pl.Null:
         # A narrower integer type than in training could not even be compared with the levels.
         column = column.cast(pl.Int64, strict=False) if column.dtype.is_integer() else column
@@ -150,9 +151,10 @@ def _expected(kind: str, levels: Levels) -> str:
     return {"float": "a float or integer", "integer": "an integer", "boolean": "Boolean"}[kind]
 
 
-def _check_finite(matrix: Matrix, encoding: Encoding) -> None:
-    infinite = np.isinf(matrix).sum(axis=0)
-    found = [f"column {name} has {n} infinite values" for name, n in zip(encoding.names, infinite, strict=True) if n]
+def check_finite(columns: Mapping[str, Vector]) -> None:
+    """Raise FeatureBuildFailed naming every column with infinite values, and how many."""
+    infinite = {name: int(np.isinf(column).sum()) for name, column in columns.items()}
+    found = [f"column {name} has {count} infinite values" for name, count in infinite.items() if count]
     if found:
         raise FeatureBuildFailed(
             "encoding features for the model", found, "make the feature SQL return null where a value is undefined"

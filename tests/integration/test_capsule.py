@@ -21,10 +21,9 @@ from nightscore.registry.capsule import Capsule, CapsuleId, function_hash, write
 from nightscore.registry.manifest import MANIFEST_FILE, FileEntry, Manifest, read_manifest
 from nightscore.registry.verify import load_capsule, verify_capsule
 from nightscore.scoring.arms import Arms
-from nightscore.scoring.predict import score_chunks
-from nightscore.scoring.predictions import predict_night
 from nightscore.training.algorithms import MODEL_FILES
 from nightscore.training.fit import EXPECTED, EXPECTED_PROBABILITY, EXPECTED_SCORE, Trained, train
+from tests.integration.scored import predict_night, score_chunks
 from tests.unit.synthetic_flights import ALGORITHMS, LIGHTGBM, make_flights, make_pipeline, training_section
 
 ROOT = Path(__file__).parents[2]

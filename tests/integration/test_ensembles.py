@@ -26,11 +26,11 @@ from nightscore.registry.versions import open_capsule, require_version
 from nightscore.reproduction.nights import reproduce_night
 from nightscore.reproduction.trace import trace_row
 from nightscore.reproduction.versions import reproduce_version
-from nightscore.scoring.predict import score_chunks
 from nightscore.spec.windows import nights_between
 from nightscore.training.ensemble import EnsembleModel
 from nightscore.training.fit import EXPECTED, train
 from tests.integration.night_chain import Begun, copied_shop, night_after, prepare, run_night, visits_of_shop
+from tests.integration.scored import score_chunks
 from tests.shop import CUSTOMERS, FIRST, FIRST_NIGHT, visits_of, write_day
 from tests.unit.synthetic_flights import ALGORITHMS, make_flights, make_pipeline, training_section
 

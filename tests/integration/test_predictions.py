@@ -9,9 +9,9 @@ import pytest
 
 from nightscore.registry.capsule import Capsule, read_capsule, write_capsule
 from nightscore.scoring.arms import Arms, Share
-from nightscore.scoring.predictions import predict_night
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.fit import train
+from tests.integration.scored import predict_night
 from tests.unit.synthetic_flights import LIGHTGBM, LINEAR, make_flights, make_pipeline, training_section
 
 FLIGHTS = make_flights()

@@ -1,0 +1,109 @@
+"""What evaluates a model in a run: our kernel where it is exact and pays, LightGBM (or the model's own code) otherwise.
+
+The choice changes no bit of a score; it is told, and kept in the receipt.
+Added here: another engine, or a reason to choose one. Not here: proving a run's scores (`scores.py`).
+"""
+
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nightscore.scoring.forest import compile_forest
+from nightscore.scoring.kernel import Kernel, find_instructions
+from nightscore.scoring.model_text import UnsupportedModel
+from nightscore.training.algorithms import Model
+from nightscore.training.boosted import LightGbmModel
+from nightscore.training.matrix import Vector
+
+QUICKSCORER, OWN = "quickscorer", "own"
+KERNEL_ROWS = 50_000
+"""From so many rows on, compiling a forest and scoring a sample twice costs less than it saves."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the rows of one model are scored: `name`, the kernel's `instructions`, and why it was not the kernel."""
+
+    name: str
+    reason: str
+    model: Model = field(repr=False)
+    threads: int
+    kernel: Kernel | None = field(default=None, repr=False)
+
+    @property
+    def instructions(self) -> str | None:
+        """The instruction set that the kernel uses."""
+        return self.kernel.instructions if self.kernel else None
+
+    def score(self, columns: Sequence[Vector]) -> Vector:
+        """Scores (rows,) of the model's columns, each (rows,)."""
+        rows = len(columns[0]) if columns else 0
+        if self.kernel is None:
+            return self.score_by_model(columns)
+        bounds = np.linspace(0, rows, self.threads + 1).astype(np.int64).tolist()
+        parts = self._pool.map(lambda span: self._score_span(columns, *span), itertools.pairwise(bounds))
+        return np.concatenate(list(parts))
+
+    def score_by_model(self, columns: Sequence[Vector]) -> Vector:
+        """The same scores by the model's own code."""
+        return self.model.predict(np.column_stack(columns), self.threads)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads)
+
+    def _score_span(self, columns: Sequence[Vector], start: int, stop: int) -> Vector:
+        assert self.kernel is not None
+        return self.kernel.transform(self.kernel.add_trees(columns, start, stop))[:, 0]
+
+
+@dataclass(frozen=True)
+class EngineUse:
+    """What evaluated a version's model and why not the kernel; rows that proved it, and those of them that differed."""
+
+    version: int
+    engine: str
+    instructions: str | None
+    reason: str
+    checked: int = 0
+    differing: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """What a receipt keeps."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.engine == QUICKSCORER:
+            return f"{self.engine} ({self.instructions}), {self.checked:,} rows equal to LightGBM"
+        return f"{self.engine}: {self.reason}"
+
+
+def told(engines: Sequence[EngineUse]) -> str:
+    """What people read of a run's engines."""
+    return "; ".join(dict.fromkeys(map(str, engines)))
+
+
+def choose_engine(model: Model, rows: int, threads: int, *, refused: str = "") -> Engine:
+    """The engine for so many rows of a model; `refused`: why the kernel must not be taken in this run."""
+    own = "lightgbm" if isinstance(model, LightGbmModel) else OWN
+    reason = refused or _why_not(model, rows)
+    if reason or not isinstance(model, LightGbmModel):
+        return Engine(own, reason, model, threads)
+    try:
+        kernel = Kernel.of(compile_forest(model.text), find_instructions()[-1])
+    except UnsupportedModel as error:
+        return Engine(own, str(error), model, threads)
+    return Engine(QUICKSCORER, "", model, threads, kernel)
+
+
+def _why_not(model: Model, rows: int) -> str:
+    if not isinstance(model, LightGbmModel):
+        return "the model is not LightGBM's"
+    if rows < KERNEL_ROWS:
+        return f"fewer than {KERNEL_ROWS:,} rows"
+    return "" if find_instructions() else "the kernel was not built here"

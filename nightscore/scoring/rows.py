@@ -1,0 +1,84 @@
+"""A night's features on their way to the model: read in batches, a few ahead, as the model's own columns.
+
+Text of categories comes as codes into the batch's own values, so that each value is looked up once a batch.
+Added here: another way to hand rows on. Not here: what is done with them (`engine.py`, `scores.py`).
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from nightscore.lake.parquet import read_arrow
+from nightscore.training.matrix import Encoding, Levels, Vector, check_columns, check_finite, encode_column
+
+BATCH_ROWS = 1 << 17
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One batch of a features partition; `table`: an Arrow record batch, some of its text as dictionaries."""
+
+    table: Any
+
+    @property
+    def height(self) -> int:
+        """The number of rows."""
+        return int(self.table.num_rows)
+
+    def frame(self, names: Sequence[str]) -> pl.DataFrame:
+        """The columns `names`, as the partition holds them."""
+        return pl.DataFrame({name: _plain(pl.from_arrow(self.table.column(name))) for name in names})
+
+    def columns(self, encoding: Encoding) -> list[Vector]:
+        """What `matrix.encode` makes of the features, a column (rows,) each; raises what it raises."""
+        there = [name for name in encoding.names if name in self.table.schema.names]
+        check_columns(self.frame_of_none(there), encoding)
+        found = {name: self._column(name, encoding.levels.get(name)) for name in encoding.names}
+        check_finite(found)
+        return list(found.values())
+
+    def filter(self, mask: npt.NDArray[np.bool_]) -> "Rows":
+        """The rows where `mask` (rows,) is true."""
+        import pyarrow as pa
+
+        return Rows(self.table.filter(pa.array(mask)))
+
+    def frame_of_none(self, names: Sequence[str]) -> pl.DataFrame:
+        """No rows of the columns `names`."""
+        return Rows(self.table.slice(0, 0)).frame(names)
+
+    def _column(self, name: str, levels: Levels | None) -> Vector:
+        array = self.table.column(name)
+        if levels is None or not _is_dictionary(array):
+            return np.ascontiguousarray(encode_column(pl.Series(array), levels))
+        codes = encode_column(pl.Series(array.dictionary, dtype=pl.String), levels)
+        # The last entry stands for a missing value.
+        table = np.append(codes, np.nan)
+        return np.asarray(table[array.indices.fill_null(len(codes)).to_numpy()])
+
+
+def read_rows(
+    path: Path, texts: Sequence[str], columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+) -> Iterator[Rows]:
+    """The batches of a features file in order, the next one read while one is worked on; `texts` come as codes."""
+    batches = read_arrow(path, BATCH_ROWS, columns, groups, texts)
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(next, batches, None)
+        while (batch := ahead.result()) is not None:
+            ahead = reader.submit(next, batches, None)
+            yield Rows(batch)
+
+
+def _is_dictionary(array: Any) -> bool:
+    return hasattr(array, "dictionary")
+
+
+def _plain(column: Any) -> pl.Series:
+    series = pl.Series(column)
+    return series.cast(pl.String) if series.dtype == pl.Categorical else series

@@ -1,0 +1,135 @@
+"""The first pass over a night: a score for every row, in bounded memory, proven on a spread sample of rows.
+
+Rows are read, brought to the model and scored batch by batch; only numbers stay. Where the kernel and LightGBM differ
+in one bit of the sample, the night is scored by LightGBM, and the receipt says so.
+Added here: another number that is kept of every row. Not here: ranks, decisions and columns (`predictions.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nightscore.lake.parquet import rows_by_group
+from nightscore.registry.capsule import Capsule
+from nightscore.scoring.arms import Arms
+from nightscore.scoring.engine import Engine, EngineUse, choose_engine
+from nightscore.scoring.rows import Rows, read_rows
+from nightscore.training.matrix import Vector
+
+SAMPLE_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores and probabilities (rows,) of a night, the latter None but for a binary task; `arm`: 0 is the champion."""
+
+    score: Vector
+    probability: Vector | None
+    arm: npt.NDArray[np.uint8]
+    engines: tuple[EngineUse, ...] = ()
+
+    @property
+    def merit(self) -> Vector:
+        """What ranks and thresholds go by."""
+        return self.score if self.probability is None else self.probability
+
+
+@dataclass
+class _Member:
+    """One arm's version at work."""
+
+    version: int
+    capsule: Capsule
+    engine: Engine
+    stride: int
+    known: EngineUse | None
+    checked: int = 0
+
+    def score(self, rows: Rows) -> Vector:
+        """Scores (rows,), every `stride`-th of them proven; raises _BitsDiffer."""
+        columns = rows.columns(self.capsule.encoding)
+        scores = self.engine.score(columns)
+        if self.engine.kernel is not None:
+            self._prove(columns, scores)
+        return scores
+
+    def _prove(self, columns: Sequence[Vector], scores: Vector) -> None:
+        expected = self.engine.score_by_model([column[:: self.stride] for column in columns])
+        differing = int((expected.view(np.int64) != np.ascontiguousarray(scores[:: self.stride]).view(np.int64)).sum())
+        self.checked += len(expected)
+        if differing:
+            raise _BitsDiffer(self.version, len(expected), differing)
+
+    def use(self) -> EngineUse:
+        """What was used in the end."""
+        engine = self.engine
+        return self.known or EngineUse(self.version, engine.name, engine.instructions, engine.reason, self.checked)
+
+
+class _BitsDiffer(Exception):
+    """The kernel gave other bits than LightGBM."""
+
+    def __init__(self, version: int, checked: int, differing: int) -> None:
+        super().__init__(version, checked, differing)
+        reason = f"the kernel differed from LightGBM in {differing} of {checked} rows"
+        self.use = EngineUse(version, "lightgbm", None, reason, checked, differing)
+
+
+def score_night(arms: Arms, features: Path, threads: int, groups: Sequence[int] | None = None) -> Scores:
+    """Scores of the rows of a features partition, or of some of its row groups; `threads` change no bit.
+
+    Raises FeatureBuildFailed where the features do not fit the model.
+    """
+    by_group = rows_by_group(features)
+    rows = sum(by_group if groups is None else (by_group[at] for at in groups))
+    refused: dict[int, EngineUse] = {}
+    while True:
+        try:
+            return _score(arms, features, rows, threads, groups, refused)
+        except _BitsDiffer as found:
+            refused[found.use.version] = found.use
+
+
+def _score(
+    arms: Arms, features: Path, rows: int, threads: int, groups: Sequence[int] | None,
+    refused: Mapping[int, EngineUse],
+) -> Scores:  # fmt: skip
+    members = [_member(version, capsule, rows, threads, refused) for version, capsule in arms.versions]
+    made = _no_scores([one.capsule for one in members], rows)
+    names, texts = _wanted(members, arms.entity)
+    start = 0
+    for batch in read_rows(features, texts, names, groups):
+        for arm, (member, mask) in enumerate(zip(members, arms.masks(batch.frame(arms.entity)), strict=True)):
+            rows_of_arm = batch if mask is None else batch.filter(mask)
+            places = slice(start, start + batch.height) if mask is None else start + np.flatnonzero(mask)
+            made.score[places] = scores = member.score(rows_of_arm)
+            made.arm[places] = arm
+            if made.probability is not None and made.probability is not made.score:
+                made.probability[places] = member.capsule.probability(scores)
+        start += batch.height
+    return Scores(made.score, made.probability, made.arm, tuple(one.use() for one in members))
+
+
+def _member(version: int, capsule: Capsule, rows: int, threads: int, refused: Mapping[int, EngineUse]) -> _Member:
+    known = refused.get(version)
+    engine = choose_engine(capsule.model, rows, threads, refused=known.reason if known else "")
+    return _Member(version, capsule, engine, max(1, rows // SAMPLE_ROWS), known)
+
+
+def _no_scores(capsules: Sequence[Capsule], rows: int) -> Scores:
+    """Room for the scores; without a calibration probabilities are the scores themselves."""
+    score = np.empty(rows)
+    plain = all(one.calibrator.method == "none" for one in capsules)
+    probability = None if capsules[0].task != "binary" else score if plain else np.empty(rows)
+    return Scores(score, probability, np.zeros(rows, dtype=np.uint8))
+
+
+def _wanted(members: Sequence[_Member], entity: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns to read, and those of them that are read as codes into their values."""
+    encodings = [one.capsule.encoding for one in members]
+    names = {name for one in encodings for name in one.names} | set(entity)
+    categories = {one.names[at] for one in encodings for at in one.category_indexes}
+    return sorted(names), sorted(categories - set(entity))
