@@ -61,7 +61,7 @@ class _Member:
         differing = int((expected.view(np.int64) != np.ascontiguousarray(scores[:: self.stride]).view(np.int64)).sum())
         self.checked += len(expected)
         if differing:
-            raise _BitsDiffer(self.version, len(expected), differing)
+            raise _BitsDiffer(self.version, self.checked, differing)
 
     def use(self) -> EngineUse:
         """What was used in the end."""
