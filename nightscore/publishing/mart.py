@@ -1,21 +1,27 @@
-"""The mart's table of a pipeline: its columns from the spec, its DDL, its growth by added columns.
+"""The mart's table of a pipeline: its columns from the spec, its DDL, its growth by added columns and partitions.
 
 Partitioned by (score date, publication), so revisions of one night stand side by side and a date filter prunes.
 Added here: a column that every published row has. Not here: loading rows (`publish.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
-from psycopg import sql
+from psycopg import Connection, sql
 
+from nightscore.catalog.publications import Publication
 from nightscore.spec.pipeline import Pipeline
 
 TYPES_OF_FRAME: dict[type[pl.DataType] | pl.DataType, str] = {
     pl.Int64: "bigint", pl.Int32: "bigint", pl.Float64: "double precision", pl.String: "text",
     pl.Boolean: "boolean", pl.Date: "date", pl.Datetime("us", "UTC"): "timestamptz",
 }  # fmt: skip
+SHARED = ("publication_id", "score_date", "scored_at")
+"""The columns whose values all rows of a publication share."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +86,46 @@ def ensure_table(connection: sa.Connection, pipeline: str, columns: list[MartCol
 def _definition(column: MartColumn) -> sql.Composed:
     required = sql.SQL(" not null" if column.name in {"publication_id", "score_date"} else "")
     return sql.SQL("{} {}{}").format(sql.Identifier(column.name), sql.SQL(column.sql_type), required)
+
+
+def create_partition(
+    raw: Connection[Any], made: Publication, key: Sequence[str], scored_at: datetime
+) -> sql.Identifier:
+    """An empty table for the rows of a publication, outside of the mart's as yet; returns its name.
+
+    What its rows share are defaults, so that no row need carry it.
+    """
+    fresh, parent = _partition(made), sql.Identifier("mart", made.pipeline)
+    raw.execute(sql.SQL("create table {} (like {} including defaults)").format(fresh, parent))
+    # Said of the empty table, so that the primary key need not read the rows to find no null.
+    required = [sql.SQL("alter {} set not null").format(sql.Identifier(name)) for name in key]
+    shared = [
+        sql.SQL("alter {} set default {}").format(sql.Identifier(name), sql.Literal(value))
+        for name, value in zip(SHARED, (made.publication_id, made.score_date, scored_at), strict=True)
+    ]
+    raw.execute(sql.SQL("alter table {} {}").format(fresh, sql.SQL(", ").join([*required, *shared])))
+    return fresh
+
+
+def attach_partition(raw: Connection[Any], made: Publication, key: Sequence[str]) -> None:
+    """Make the table of a publication, which is filled, unique by `key` and a part of the mart's."""
+    fresh, parent = _partition(made), sql.Identifier("mart", made.pipeline)
+    night, first, after = sql.Literal(made.score_date), made.publication_id, made.publication_id + 1
+    # Without the score date, which is one for the whole partition: a smaller index that also finds a key's nights.
+    keys = sql.SQL(", ").join(sql.Identifier(name) for name in key)
+    raw.execute(sql.SQL("alter table {} add primary key ({})").format(fresh, keys))
+    # The check says what the partition bound says, so attaching need not read the rows again.
+    raw.execute(
+        sql.SQL("alter table {} add check (score_date = {} and publication_id >= {} and publication_id < {})").format(
+            fresh, night, first, after
+        )
+    )
+    raw.execute(
+        sql.SQL("alter table {} attach partition {} for values from ({}, {}) to ({}, {})").format(
+            parent, fresh, night, first, night, after
+        )
+    )
+
+
+def _partition(made: Publication) -> sql.Identifier:
+    return sql.Identifier("mart", f"{made.pipeline}_p{made.publication_id}")

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
-from psycopg import Connection, OperationalError, sql
+from psycopg import Connection, OperationalError
 
 from nightscore.catalog.connect import database_unavailable
 from nightscore.catalog.facts import read_fact, write_fact
@@ -29,7 +29,8 @@ from nightscore.errors import AccountingError, DatabaseUnavailable
 from nightscore.lake.outcomes import NightOutcome, timed_step
 from nightscore.lake.parquet import read_batches
 from nightscore.lake.workspace import Workspace
-from nightscore.publishing.mart import MartColumn, ensure_table, mart_columns
+from nightscore.publishing.copy_stream import copy_frames
+from nightscore.publishing.mart import SHARED, attach_partition, create_partition, ensure_table, mart_columns
 from nightscore.publishing.views import ensure_views
 from nightscore.spec.datasets import predictions_dataset
 from nightscore.spec.pipeline import Pipeline
@@ -131,53 +132,16 @@ def load_rows(
     """Copy predictions into a partition of the mart that no pointer leads to; AccountingError where rows are lost."""
     raw: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     path = workspace.lake.store.verified_path(version.md5)
-    columns = mart_columns(pipeline, workspace.lake.scan([version]).collect_schema())
-    fresh = sql.Identifier("mart", f"{pipeline.name}_p{made.publication_id}")
-    parent = sql.Identifier("mart", pipeline.name)
-    raw.execute(sql.SQL("create table {} (like {} including defaults)").format(fresh, parent))
-    copied = _copy(raw, fresh, columns, (read_batches(path, BATCH_ROWS)), made, receipt)
+    columns = [column.name for column in mart_columns(pipeline, workspace.lake.scan([version]).collect_schema())]
+    fresh = create_partition(raw, made, pipeline.entity.key, receipt.made_at)
+    copied = copy_frames(raw, fresh, [name for name in columns if name not in SHARED], read_batches(path, BATCH_ROWS))
     if copied != version.rows:
         raise AccountingError(
             f"Publishing {pipeline.name} {version.score_date}",
             f"{copied} rows were copied, the receipt says {version.rows}",
             "run `nightscore doctor`; nothing was published",
         )
-    _constrain_and_attach(raw, fresh, parent, pipeline.entity.key, made)
-
-
-def _copy(
-    raw: Connection[Any], table: sql.Identifier, columns: Sequence[MartColumn], batches: Any, made: Publication,
-    receipt: Receipt,
-) -> int:  # fmt: skip
-    own = {"publication_id": made.publication_id, "score_date": made.score_date, "scored_at": receipt.made_at}
-    carried = [column.name for column in columns if column.name not in own]
-    names = sql.SQL(", ").join(sql.Identifier(name) for name in [*own, *carried])
-    rows = 0
-    with raw.cursor() as cursor, cursor.copy(sql.SQL("copy {} ({}) from stdin").format(table, names)) as copy:
-        for batch in batches:
-            for row in batch.select(carried).iter_rows():
-                copy.write_row((*own.values(), *row))
-            rows += batch.height
-    return rows
-
-
-def _constrain_and_attach(
-    raw: Connection[Any], fresh: sql.Identifier, parent: sql.Identifier, key: Sequence[str], made: Publication
-) -> None:
-    night, first, after = sql.Literal(made.score_date), made.publication_id, made.publication_id + 1
-    keys = sql.SQL(", ").join(sql.Identifier(name) for name in ("score_date", *key))
-    raw.execute(sql.SQL("alter table {} add primary key ({})").format(fresh, keys))
-    # The check says what the partition bound says, so attaching need not read the rows again.
-    raw.execute(
-        sql.SQL("alter table {} add check (score_date = {} and publication_id >= {} and publication_id < {})").format(
-            fresh, night, first, after
-        )
-    )
-    raw.execute(
-        sql.SQL("alter table {} attach partition {} for values from ({}, {}) to ({}, {})").format(
-            parent, fresh, night, first, night, after
-        )
-    )
+    attach_partition(raw, made, pipeline.entity.key)
 
 
 def _read_back(

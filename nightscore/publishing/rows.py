@@ -12,6 +12,8 @@ from psycopg import sql
 from nightscore.catalog.publications import Publication
 from nightscore.lake.workspace import Workspace
 
+BATCH_ROWS = 1 << 15
+
 
 def published_rows(workspace: Workspace, publication: Publication, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Every row of a publication with the columns and types of `schema`, in no order."""
@@ -19,7 +21,12 @@ def published_rows(workspace: Workspace, publication: Publication, schema: Mappi
     statement = sql.SQL("select {} from {} where score_date = {} and publication_id = {}").format(
         names, sql.Identifier("mart", publication.pipeline), publication.score_date, publication.publication_id
     )
+    frames = [pl.DataFrame(schema=dict(schema))]
     with workspace.engine.connect() as connection:
         raw: Any = connection.connection.driver_connection
-        found = raw.execute(statement).fetchall()
-    return pl.DataFrame(found, schema=dict(schema), orient="row")
+        # A named cursor stays on the server: rows exist as Python objects a batch at a time only.
+        with raw.cursor("published_rows") as cursor:
+            cursor.execute(statement)
+            while found := cursor.fetchmany(BATCH_ROWS):
+                frames.append(pl.DataFrame(found, schema=dict(schema), orient="row"))
+    return pl.concat(frames)
