@@ -7,6 +7,7 @@ Added here: a column of every predictions partition. Not here: scores (`scores.p
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from nightscore.scoring.engine import EngineUse
 from nightscore.scoring.explain import explain
 from nightscore.scoring.ranks import Ranks, rank_rows
 from nightscore.scoring.reasons import REASON_CODES
-from nightscore.scoring.rows import Rows, read_rows
+from nightscore.scoring.rows import Features, Rows, read_rows
 from nightscore.scoring.scores import Scores, score_night
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.matrix import SCORE_DATE
@@ -48,10 +49,11 @@ class Predictions:
 
     pipeline: Pipeline
     arms: Arms
-    features: Path
+    features: Features
     scores: Scores
     ranks: Ranks
     threads: int
+    night: date | None = None
 
     @property
     def engines(self) -> tuple[EngineUse, ...]:
@@ -67,7 +69,7 @@ class Predictions:
         carried, start = _carried(self.pipeline), 0
         names = [SCORE_DATE, *(name for name in self.pipeline.entity.key if name != SCORE_DATE), *carried]
         every = None if self.pipeline.publish.reasons else names
-        for rows in read_rows(self.features, (), every):
+        for rows in read_rows(self.features, (), every, night=self.night):
             yield self._decided(rows, names, start)
             start += rows.height
 

@@ -4,9 +4,11 @@ Text of categories comes as codes into the batch's own values, so that each valu
 Added here: another way to hand rows on. Not here: what is done with them (`engine.py`, `scores.py`).
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,22 @@ import numpy.typing as npt
 import polars as pl
 
 from nightscore.lake.parquet import read_arrow
-from nightscore.training.matrix import Encoding, Levels, Vector, check_columns, check_finite, encode_column
+from nightscore.training.matrix import SCORE_DATE, Encoding, Levels, Vector, check_columns, check_finite, encode_column
 
 BATCH_ROWS = 1 << 17
+Features = Path | tuple[Path, ...]
+"""One file of features, or several whose rows follow one another in the order of their key."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One batch of a features partition; `table`: an Arrow record batch, some of its text as dictionaries."""
+    """One batch of features; `table`: an Arrow record batch, some of its text as dictionaries.
+
+    `night`: the score date of rows that do not say theirs.
+    """
 
     table: Any
+    night: date | None = None
 
     @property
     def height(self) -> int:
@@ -33,7 +41,7 @@ class Rows:
 
     def frame(self, names: Sequence[str]) -> pl.DataFrame:
         """The columns `names`, as the partition holds them."""
-        return pl.DataFrame({name: _plain(pl.from_arrow(self.table.column(name))) for name in names})
+        return pl.DataFrame({name: self._series(name) for name in names})
 
     def columns(self, encoding: Encoding) -> list[Vector]:
         """What `matrix.encode` makes of the features, a column (rows,) each; raises what it raises."""
@@ -47,11 +55,17 @@ class Rows:
         """The rows where `mask` (rows,) is true."""
         import pyarrow as pa
 
-        return Rows(self.table.filter(pa.array(mask)))
+        return Rows(self.table.filter(pa.array(mask)), self.night)
 
     def frame_of_none(self, names: Sequence[str]) -> pl.DataFrame:
         """No rows of the columns `names`."""
         return Rows(self.table.slice(0, 0)).frame(names)
+
+    def _series(self, name: str) -> pl.Series:
+        if name == SCORE_DATE and self.night is not None and name not in self.table.schema.names:
+            return pl.repeat(self.night, self.height, dtype=pl.Date, eager=True)
+        series = pl.Series(self.table.column(name))
+        return series.cast(pl.String) if series.dtype == pl.Categorical else series
 
     def _column(self, name: str, levels: Levels | None) -> Vector:
         array = self.table.column(name)
@@ -64,21 +78,21 @@ class Rows:
 
 
 def read_rows(
-    path: Path, texts: Sequence[str], columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
-) -> Iterator[Rows]:
-    """The batches of a features file in order, the next one read while one is worked on; `texts` come as codes."""
-    batches = read_arrow(path, BATCH_ROWS, columns, groups, texts)
+    features: Features, texts: Sequence[str], columns: Sequence[str] | None = None,
+    groups: Sequence[int] | None = None, night: date | None = None,
+) -> Iterator[Rows]:  # fmt: skip
+    """The batches of one file, or of several, in order, the next one read while one is worked on.
+
+    `texts` come as codes. `groups`: only these row groups, of one file. `night`: of rows that do not say theirs.
+    """
+    files = [features] if isinstance(features, Path) else features
+    batches = itertools.chain.from_iterable(read_arrow(one, BATCH_ROWS, columns, groups, texts) for one in files)
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(next, batches, None)
         while (batch := ahead.result()) is not None:
             ahead = reader.submit(next, batches, None)
-            yield Rows(batch)
+            yield Rows(batch, night)
 
 
 def _is_dictionary(array: Any) -> bool:
     return hasattr(array, "dictionary")
-
-
-def _plain(column: Any) -> pl.Series:
-    series = pl.Series(column)
-    return series.cast(pl.String) if series.dtype == pl.Categorical else series

@@ -16,7 +16,7 @@ from nightscore.lake.parquet import rows_by_group
 from nightscore.registry.capsule import Capsule
 from nightscore.scoring.arms import Arms
 from nightscore.scoring.engine import Engine, EngineUse, choose_engine
-from nightscore.scoring.rows import Rows, read_rows
+from nightscore.scoring.rows import Features, Rows, read_rows
 from nightscore.training.matrix import Vector
 
 SAMPLE_ROWS = 10_000
@@ -78,12 +78,14 @@ class _BitsDiffer(Exception):
         self.use = EngineUse(version, "lightgbm", None, reason, checked, differing)
 
 
-def score_night(arms: Arms, features: Path, threads: int, groups: Sequence[int] | None = None) -> Scores:
+def score_night(arms: Arms, features: Features, threads: int, groups: Sequence[int] | None = None) -> Scores:
     """Scores of the rows of a features partition, or of some of its row groups; `threads` change no bit.
 
     Raises FeatureBuildFailed where the features do not fit the model.
     """
-    by_group = rows_by_group(features)
+    by_group = [
+        rows for one in ((features,) if isinstance(features, Path) else features) for rows in rows_by_group(one)
+    ]
     rows = sum(by_group if groups is None else (by_group[at] for at in groups))
     refused: dict[int, EngineUse] = {}
     while True:
@@ -94,7 +96,7 @@ def score_night(arms: Arms, features: Path, threads: int, groups: Sequence[int] 
 
 
 def _score(
-    arms: Arms, features: Path, rows: int, threads: int, groups: Sequence[int] | None,
+    arms: Arms, features: Features, rows: int, threads: int, groups: Sequence[int] | None,
     refused: Mapping[int, EngineUse],
 ) -> Scores:  # fmt: skip
     members = [_member(version, capsule, rows, threads, refused) for version, capsule in arms.versions]
