@@ -42,8 +42,13 @@ def decile_edges(reference: Vector) -> Vector:
 def count_numbers(values: Vector, edges: Vector, closed: Closed = "right") -> Counts:
     """Rows of `values` (rows,) in each bin, closed on its right or left, then missing ones: shape (edges + 2,)."""
     finite = finite_values(values)
+    return count_known(finite, len(values) - len(finite), edges, closed)
+
+
+def count_known(finite: Vector, missing: int, edges: Vector, closed: Closed = "right") -> Counts:
+    """What `count_numbers` gives for the values `finite` (rows,) and so many `missing` ones beside them."""
     upto = [*_count_below(finite, edges, closed), len(finite)]
-    return np.append(np.diff(upto, prepend=0), len(values) - len(finite))
+    return np.append(np.diff(upto, prepend=0), missing)
 
 
 def count_levels(column: pl.Series, levels: Iterable[str]) -> Counts:
@@ -56,8 +61,18 @@ def count_levels(column: pl.Series, levels: Iterable[str]) -> Counts:
 
 def level_counts(column: pl.Series) -> dict[str, int]:
     """Rows of each level that is there, by its text; booleans are `false` and `true`."""
+    if column.dtype == pl.Boolean:
+        true = int(column.sum())
+        both = {"false": len(column) - column.null_count() - true, "true": true}
+        return {level: rows for level, rows in both.items() if rows}
     counted = column.drop_nulls().value_counts(name="rows")
     return dict(zip(counted[column.name].cast(pl.String).to_list(), counted["rows"].to_list(), strict=True))
+
+
+def count_beyond(values: Vector, low: float, high: float) -> int:
+    """Rows of `values` (rows,) below `low` or above `high`, infinite ones too; NaN is neither."""
+    blocks = (values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK))
+    return sum(int(np.count_nonzero(block < low)) + int(np.count_nonzero(block > high)) for block in blocks)
 
 
 def _count_below(finite: Vector, edges: Vector, closed: Closed) -> Counts:

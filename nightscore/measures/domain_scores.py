@@ -72,8 +72,9 @@ def score_out_of_fold(domains: Domains, shuffle: bool) -> Scored:
             continue
         booster, matrix = _fit(domains, ~held), domains.matrix[held]
         scores[held] = booster.predict(matrix, num_threads=1)
-        others = [_auc_shuffled(booster, matrix, labels, at) for at in range(width)] if shuffle else [np.nan] * width
-        aucs.append(np.array([roc_auc(labels, scores[held]), *others], np.float64))
+        auc = roc_auc(labels, scores[held])
+        others = _aucs_shuffled(booster, matrix, labels, auc) if shuffle else [np.nan] * width
+        aucs.append(np.array([auc, *others], np.float64))
         weights.append(float(labels.sum() * (1 - labels).sum()))
     if not aucs:
         return Scored(scores, None, np.full(width, np.nan))
@@ -115,6 +116,12 @@ def _parameters(rows: int) -> dict[str, object]:
         "feature_pre_filter": False,
         "verbosity": -1,
     }
+
+
+def _aucs_shuffled(booster: Any, matrix: Matrix, labels: Vector, auc: float | None) -> list[float | None]:
+    """Of each column; one that no tree asks for changes nothing."""
+    used = enumerate(booster.feature_importance().tolist())
+    return [_auc_shuffled(booster, matrix, labels, column) if splits else auc for column, splits in used]
 
 
 def _auc_shuffled(booster: Any, matrix: Matrix, labels: Vector, column: int) -> float | None:

@@ -15,7 +15,15 @@ from typing import Literal, Self
 import numpy as np
 import polars as pl
 
-from nightscore.measures.bins import Counts, count_levels, count_numbers, to_vector
+from nightscore.measures.bins import (
+    Counts,
+    count_beyond,
+    count_known,
+    count_levels,
+    count_numbers,
+    finite_values,
+    to_vector,
+)
 from nightscore.measures.left_out import is_steady
 from nightscore.measures.metrics import Vector
 
@@ -131,13 +139,22 @@ def count_into(profile: ColumnProfile, column: pl.Series) -> Counts:
     return count_levels(column, profile.levels)
 
 
+def measure_into(
+    profile: ColumnProfile, column: pl.Series, margin: float = 0.0
+) -> tuple[Counts, float | None, float | None]:
+    """`count_into`, `daily_value` and `out_of_range_rate` of the same rows at once, each to the last bit."""
+    if profile.kind != "number":
+        counts = count_levels(column, profile.levels)
+        return counts, share_of_first(counts, profile.kind), None
+    values = to_vector(column)
+    known = finite_values(values)
+    counts = count_known(known, len(values) - len(known), np.array(profile.edges))
+    return counts, float(known.mean()) if len(known) else None, _rate_beyond(profile, values, margin)
+
+
 def daily_value(profile: ColumnProfile, column: pl.Series) -> float | None:
     """What `daily_values` holds, of another night; None where nothing but missing values is there."""
-    if profile.kind == "number":
-        values = to_vector(column)
-        known = values[np.isfinite(values)]
-        return float(known.mean()) if len(known) else None
-    return share_of_first(count_into(profile, column), profile.kind)
+    return measure_into(profile, column)[1]
 
 
 def share_of_first(counts: Counts, kind: Kind) -> float | None:
@@ -151,17 +168,19 @@ def out_of_range_rate(profile: ColumnProfile, column: pl.Series, margin: float =
 
     None without rows or for another kind.
     """
-    if profile.minimum is None or profile.maximum is None or not len(column):
-        return None
-    values = to_vector(column)
-    room = margin * (profile.maximum - profile.minimum)
-    outside = (values < profile.minimum - room) | (values > profile.maximum + room)
-    return float(np.count_nonzero(outside & ~np.isnan(values)) / len(values))
+    return _rate_beyond(profile, to_vector(column), margin) if profile.kind == "number" else None
 
 
 def percentiles(values: Vector) -> tuple[float, ...]:
     """The 0th to 100th percentile of `values` by linear interpolation; none without any."""
     return tuple(np.quantile(values, np.arange(101) / 100).tolist()) if len(values) else ()
+
+
+def _rate_beyond(profile: ColumnProfile, values: Vector, margin: float) -> float | None:
+    if profile.minimum is None or profile.maximum is None or not len(values):
+        return None
+    room = margin * (profile.maximum - profile.minimum)
+    return float(count_beyond(values, profile.minimum - room, profile.maximum + room) / len(values))
 
 
 def _true(kind: Kind) -> int:

@@ -15,7 +15,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from nightscore.measures.bins import Counts, count_levels, count_numbers, finite_values, level_counts, to_vector
+from nightscore.measures.bins import Counts, count_known, count_levels, finite_values, level_counts, to_vector
 from nightscore.measures.distances import null_rate
 from nightscore.measures.left_out import (
     forward_psi,
@@ -117,7 +117,8 @@ def _figures(column: pl.Series, bins: Bins) -> DayFigures:
     if bins.kind != "number":
         return DayFigures(count_levels(column, bins.levels))
     values = to_vector(column)
-    counts, known = count_numbers(values, np.array(bins.edges)), finite_values(values)
+    known = finite_values(values)
+    counts = count_known(known, len(values) - len(known), np.array(bins.edges))
     if not len(known):
         return DayFigures(counts)
     minimum, maximum = float(known.min()), float(known.max())

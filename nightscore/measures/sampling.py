@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 Batch = tuple[date, pl.DataFrame]
+Numbers = npt.NDArray[np.int64]
 
 SAMPLE_ROWS = 1 << 18
 _KEY = "__key__"
@@ -27,8 +28,7 @@ def sample_rows(batches: Iterable[Batch], columns: Sequence[str], most: int = SA
     waiting: list[pl.DataFrame] = []
     seen, halvings, held = 0, 0, 0
     for part in (part for _, frame in batches for part in frame.select(columns).iter_slices(_SLICE)):
-        key = _hashed(seen, len(part))
-        waiting.append(_lowest(part.with_columns(pl.Series(_KEY, key)), halvings))
+        waiting.append(_drawn(part, _hashed(seen, len(part)), halvings))
         seen, held = seen + len(part), held + len(waiting[-1])
         while held > most:
             halvings += 1
@@ -37,9 +37,30 @@ def sample_rows(batches: Iterable[Batch], columns: Sequence[str], most: int = SA
     return pl.concat([kept, *(part.drop(_KEY) for part in waiting)], how="vertical_relaxed")
 
 
+def sample_numbers(rows: int, most: int = SAMPLE_ROWS) -> Numbers:
+    """The numbers, ascending, of the rows that `sample_rows` keeps of a stream of so many."""
+    if rows <= most:
+        return np.arange(rows)
+    starts = range(0, rows, _SLICE)
+    numbers = (pl.DataFrame({"row": np.arange(start, min(start + _SLICE, rows))}) for start in starts)
+    return sample_rows(((date.min, one) for one in numbers), ["row"], most)["row"].cast(pl.Int64).to_numpy()
+
+
+def _drawn(part: pl.DataFrame, keys: npt.NDArray[np.uint64], halvings: int) -> pl.DataFrame:
+    """The rows of `part` with the lowest of their `keys`, beside them. Few are left: the others are not touched."""
+    if not halvings:
+        return part.with_columns(pl.Series(_KEY, keys))
+    found = np.flatnonzero(keys <= _largest(halvings))
+    return part[found].with_columns(pl.Series(_KEY, keys[found]))
+
+
 def _lowest(part: pl.DataFrame, halvings: int) -> pl.DataFrame:
     """The rows whose hash is in the lowest 1 / 2^halvings."""
-    return part.filter(pl.col(_KEY) <= (_LARGEST >> halvings)) if halvings else part
+    return part.filter(pl.col(_KEY) <= int(_largest(halvings)))
+
+
+def _largest(halvings: int) -> np.uint64:
+    return np.uint64(_LARGEST >> halvings)
 
 
 def _hashed(start: int, rows: int) -> npt.NDArray[np.uint64]:

@@ -22,7 +22,7 @@ from nightscore.catalog.metrics import MetricValue
 from nightscore.catalog.nights import StepTime, steps_of_run
 from nightscore.errors import NightscoreError, SpecError
 from nightscore.lake.workspace import Workspace
-from nightscore.monitoring.outcomes import cohorts, labelled_nights, published_between, published_nights
+from nightscore.monitoring.outcomes import cohorts, labelled_by_part, published_between, published_nights
 from nightscore.monitoring.performance import awaited_nights, record_changes
 from nightscore.settings import Settings
 from nightscore.sources.parts import sandbox
@@ -114,12 +114,12 @@ def _over_outcomes(workspace: Workspace, pipeline: Pipeline, night: date) -> Ite
     if not metrics:
         return
     published = published_between(workspace, pipeline, *awaited_nights(pipeline, night))
-    rows = labelled_nights(workspace, pipeline, published, night)
-    for cohort in cohorts(pipeline, {day: one.rows for day, one in published.items()}, rows, night):
-        if cohort.maturity == "mature":
-            there = rows.filter(pl.col(SCORE_DATE) == cohort.score_date)
-            for metric in metrics:
-                yield _figure(workspace, pipeline, metric, there, cohort.score_date, night)
+    for counts, rows in labelled_by_part(workspace, pipeline, published, night):
+        for cohort in cohorts(pipeline, counts, rows, night):
+            if cohort.maturity == "mature":
+                there = rows.filter(pl.col(SCORE_DATE) == cohort.score_date)
+                for metric in metrics:
+                    yield _figure(workspace, pipeline, metric, there, cohort.score_date, night)
 
 
 def _figure(

@@ -9,7 +9,7 @@ Added here: a rule of which labels count, and what the state machine reads of th
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Literal
@@ -36,6 +36,8 @@ SCORED = ("score", "probability", "decision", "model_version", "arm")
 """The columns beside the key that figures of a model need."""
 LOOKBACK = 3
 """Calendar days that are looked through for mature dates, in multiples of those that are wanted."""
+PART_ROWS = 2_000_000
+"""Published rows that are in memory at once where each date is looked at by itself."""
 NORMAL_NIGHTS = 60
 """Nights before tonight that show how late labels normally are."""
 RARE_SHARE = 0.05
@@ -105,12 +107,39 @@ def published_nights(
     return _corrected(workspace, pipeline, joined, list(standing), known_on).sort(row_key(pipeline))
 
 
+def published_rows(workspace: Workspace, pipeline: Pipeline, night: date, columns: Sequence[str]) -> pl.DataFrame:
+    """The rows of `published_nights` of one night, without labels, which are not looked for."""
+    published = published_between(workspace, pipeline, night, night)
+    if not published:
+        return _no_rows(pipeline).drop(pipeline.label.column, SOURCE)
+    # The score date is one, and a sort by few columns finds out sooner that there is nothing to do.
+    return _predictions(workspace, pipeline, published, columns).sort(row_key(pipeline)[1:] or SCORE_DATE)
+
+
 def labelled_nights(
     workspace: Workspace, pipeline: Pipeline, nights: Iterable[date], known_on: date, columns: Sequence[str] = ()
 ) -> pl.DataFrame:
     """Those rows of `published_nights` that had a label by the night `known_on`."""
     rows = published_nights(workspace, pipeline, nights, known_on, columns)
     return rows.filter(pl.col(pipeline.label.column).is_not_null())
+
+
+def labelled_by_part(
+    workspace: Workspace, pipeline: Pipeline, published: Mapping[date, Publication], known_on: date,
+    columns: Sequence[str] = (),
+) -> Iterator[tuple[dict[date, int], pl.DataFrame]]:  # fmt: skip
+    """The rows of `labelled_nights` of all dates of `published`, in the order of time and some whole dates at a time.
+
+    With each part its dates and their published rows: together 2,000,000 at most, or one date.
+    """
+    part: dict[date, int] = {}
+    for day, one in sorted(published.items()):
+        if part and sum(part.values()) + one.rows > PART_ROWS:
+            yield part, labelled_nights(workspace, pipeline, part, known_on, columns)
+            part = {}
+        part[day] = one.rows
+    if part:
+        yield part, labelled_nights(workspace, pipeline, part, known_on, columns)
 
 
 def cohorts(pipeline: Pipeline, published: Mapping[date, int], labelled: pl.DataFrame, night: date) -> list[Cohort]:
@@ -324,6 +353,8 @@ def _corrected(
     allowed = [one for one in given if pipeline.task != "binary" or one.label in (0, 1)]
     # Keys are compared as text: JSON does not know all of their types.
     newest = {_texts(pipeline, one.key, one.score_date): (one.label, one.feedback_id) for one in allowed}
+    if not newest:
+        return rows
     texts = [f"_text_{at}" for at, _ in enumerate(row_key(pipeline))]
     schema = dict.fromkeys(texts, pl.String()) | {_GIVEN: pl.Float64(), _ID: pl.Int64()}
     table = pl.DataFrame([(*key, *value) for key, value in newest.items()], schema=schema, orient="row")

@@ -39,10 +39,10 @@ from nightscore.monitoring.outcomes import (
     closes_on,
     cohorts,
     held_out_outcomes,
-    labelled_nights,
+    labelled_by_part,
     mature_rows,
     published_between,
-    published_nights,
+    published_rows,
     shown_values,
 )
 from nightscore.registry.versions import open_capsule, require_version
@@ -115,11 +115,10 @@ def _is_known(new: MetricValue, known: MetricValue | None) -> bool:
 
 def _figures_by_date(workspace: Workspace, pipeline: Pipeline, night: date) -> Iterator[MetricValue]:
     published = published_between(workspace, pipeline, *awaited_nights(pipeline, night))
-    rows = labelled_nights(workspace, pipeline, published, night, SCORED)
-    counts = {day: one.rows for day, one in published.items()}
-    for cohort in cohorts(pipeline, counts, rows, night):
-        if cohort.labelled or cohort.maturity == "insufficient":
-            yield from _figures_of(pipeline, cohort, rows.filter(pl.col(SCORE_DATE) == cohort.score_date), night)
+    for counts, rows in labelled_by_part(workspace, pipeline, published, night, SCORED):
+        for cohort in cohorts(pipeline, counts, rows, night):
+            if cohort.labelled or cohort.maturity == "insufficient":
+                yield from _figures_of(pipeline, cohort, rows.filter(pl.col(SCORE_DATE) == cohort.score_date), night)
 
 
 def _figures_of(pipeline: Pipeline, cohort: Cohort, rows: pl.DataFrame, night: date) -> Iterator[MetricValue]:
@@ -251,7 +250,7 @@ def _estimates(workspace: Workspace, pipeline: Pipeline, night: date) -> Iterato
     """CBPE of tonight's rows, of binary tasks only."""
     if pipeline.task != "binary":
         return
-    rows = published_nights(workspace, pipeline, [night], night, SCORED)
+    rows = published_rows(workspace, pipeline, night, SCORED)
     if not rows.height:
         return
     versions = sorted(rows["model_version"].unique().to_list())

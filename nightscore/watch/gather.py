@@ -4,12 +4,9 @@ Added here: a part of the evidence that the lake has. Not here: outcomes, which 
 adds them), figures (`measure.py`), or what follows (`state.py`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
-
-import polars as pl
 
 from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.partitions import PartitionVersion, versions_by_id
@@ -23,16 +20,9 @@ from nightscore.training.matrix import row_key
 from nightscore.training.reference import SCORE, Reference
 from nightscore.watch.evidence import NightEvidence
 from nightscore.watch.freshness import measure_freshness
-from nightscore.watch.measure import (
-    MODEL_VERSION,
-    WEEK_DAYS,
-    NightProfile,
-    find_swaps,
-    measure_columns,
-    measure_week,
-    profile_night,
-    tell_week_apart,
-)
+from nightscore.watch.measure import WEEK_DAYS, find_swaps, measure_columns, measure_week, tell_week_apart
+from nightscore.watch.profile import NightProfile, profile_night
+from nightscore.watch.scores import measure_scores
 
 
 @dataclass(frozen=True)
@@ -101,15 +91,13 @@ def gather_night(workspace: Workspace, pipeline: Pipeline, scored: Scored) -> Ni
 def _of_predictions(
     workspace: Workspace, pipeline: Pipeline, scored: Scored, reference: Reference | None
 ) -> NightEvidence:
-    key = list(row_key(pipeline))
-    rows = workspace.lake.scan([scored.predictions]).select(*key, SCORE).collect()
-    scores = rows[SCORE]
+    path = workspace.lake.store.verified_path(scored.predictions.md5)
+    found = measure_scores(path, row_key(pipeline), SCORE)
     return NightEvidence(
-        pipeline=pipeline.name, score_date=scored.night, reference=scored.version.name, rows=rows.height,
+        pipeline=pipeline.name, score_date=scored.night, reference=scored.version.name, rows=found.rows,
         schema_findings=_schema_findings(workspace, pipeline, scored.features),
-        duplicate_keys=rows.height - rows.select(key).n_unique(),
-        scores_not_finite=int((~scores.is_finite()).fill_null(value=True).sum()),
-        scores_constant=scores.n_unique() == 1 and not _is_constant(scored, reference),
+        duplicate_keys=found.duplicate_keys, scores_not_finite=found.not_finite,
+        scores_constant=found.constant and not _is_constant(scored, reference),
     )  # fmt: skip
 
 
@@ -129,27 +117,14 @@ def _profile(workspace: Workspace, pipeline: Pipeline, scored: Scored, reference
 
 
 def _week(workspace: Workspace, pipeline: Pipeline, scored: Scored, reference: Reference) -> list[NightProfile]:
-    """The trailing nights by the features they have now; scores only of those that the same version scored."""
+    """The trailing nights by the features they have now, and their scores by the same version."""
     first, before = scored.night - timedelta(days=WEEK_DAYS - 1), scored.night - timedelta(days=1)
     features = workspace.lake.current(features_dataset(pipeline.name), first, before)
     predictions = workspace.lake.current(predictions_dataset(pipeline.name), first, before)
     return [
         *(
-            profile_night(
-                workspace, pipeline, reference, scored.version, one, _by_same(workspace, predictions.get(night), scored)
-            )
+            profile_night(workspace, pipeline, reference, scored.version, one, predictions.get(night))
             for night, one in sorted(features.items())
         ),
         _profile(workspace, pipeline, scored, reference),
     ]
-
-
-def _by_same(
-    workspace: Workspace, predictions: PartitionVersion | None, scored: Scored
-) -> PartitionVersion | None:  # fmt: skip
-    if predictions is None:
-        return None
-    versions: Sequence[int] = (
-        workspace.lake.scan([predictions]).select(pl.col(MODEL_VERSION).unique()).collect().to_series().to_list()
-    )
-    return predictions if scored.version.version in versions else None

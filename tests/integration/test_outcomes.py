@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from nightscore.catalog.metrics import MetricValue, metrics_between
 from nightscore.catalog.models import ModelVersion
@@ -19,14 +20,18 @@ from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.measures.control import fit_cusum
 from nightscore.measures.metrics import log_loss, regression_metrics
+from nightscore.monitoring import business, outcomes, performance
 from nightscore.monitoring.business import record_business_metrics, record_costs
 from nightscore.monitoring.outcomes import (
     label_arrival,
     label_freshness,
+    labelled_by_part,
     labelled_nights,
     mature_outcomes,
     mature_rows,
+    published_between,
     published_nights,
+    published_rows,
 )
 from nightscore.monitoring.performance import performance_curve, record_performance
 from nightscore.registry.register import train_version
@@ -187,6 +192,40 @@ def test_labels_that_come_late_do_not_leak_into_an_earlier_night(shop: Shop) -> 
     shop.put_labels(night(3), pl.concat([own, taken]).sort(row_key(shop.pipeline)))
     counts = [labelled_nights(shop.workspace, shop.pipeline, [BEGUN], night(days)).height for days in range(5)]
     assert counts == [0, 0, 0, CUSTOMERS, CUSTOMERS]
+
+
+@pytest.mark.parametrize("most", [1, 2 * CUSTOMERS, 3 * CUSTOMERS - 1, 100 * CUSTOMERS])
+def test_dates_read_in_parts_are_those_read_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    shop.take_labels([night(5)])
+    shop.say(night(2), 3, 40.0)
+    published = published_between(shop.workspace, shop.pipeline, BEGUN, LAST)
+    monkeypatch.setattr(outcomes, "PART_ROWS", most)
+    parts = list(labelled_by_part(shop.workspace, shop.pipeline, published, LAST))
+    assert [day for days, _ in parts for day in days] == nights_between(BEGUN, LAST)
+    assert all(len(days) == 1 or sum(days.values()) <= most for days, _ in parts)
+    whole = labelled_nights(shop.workspace, shop.pipeline, published, LAST)
+    assert_frame_equal(pl.concat([rows for _, rows in parts]), whole)
+
+
+def test_the_size_of_parts_does_not_show_in_the_figures(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.say(night(2), 3, 40.0)
+    figures = []
+    for most in (1, 100 * CUSTOMERS):
+        monkeypatch.setattr(outcomes, "PART_ROWS", most)
+        figures.append([
+            *performance._figures_by_date(shop.workspace, shop.pipeline, LAST),
+            *business._over_outcomes(shop.workspace, counted(shop), LAST),
+        ])  # fmt: skip
+    assert figures[0] == figures[1]
+    assert {one.scope for one in figures[0]} == {"model", "business"}
+
+
+def test_the_rows_of_a_night_without_labels_are_those_with_them(shop: Shop) -> None:
+    columns = ("score", "decision")
+    found = published_rows(shop.workspace, shop.pipeline, night(2), columns)
+    rows = published_nights(shop.workspace, shop.pipeline, [night(2)], LAST, columns)
+    assert_frame_equal(found, rows.drop(LABEL, "label_source"))
+    assert published_rows(shop.workspace, shop.pipeline, FIRST, columns).height == 0
 
 
 def test_the_champion_is_judged_on_its_mature_dates(shop: Shop) -> None:

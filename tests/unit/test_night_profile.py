@@ -14,22 +14,18 @@ from nightscore.measures.control import fit_chart
 from nightscore.measures.distances import psi
 from nightscore.measures.profiles import ColumnProfile, Kind, count_into, daily_value, out_of_range_rate
 from nightscore.measures.profiling import build_reference
+from nightscore.measures.sampling import sample_rows
 from nightscore.training.reference import SCORE, Reference, kinds_of
-from nightscore.watch import measure
+from nightscore.watch import profile as profiling
 from nightscore.watch.evidence import Chart, ColumnNight, ColumnWeek, Swap
-from nightscore.watch.measure import (
-    NightColumn,
-    NightProfile,
-    find_swaps,
-    measure_columns,
-    measure_week,
-    tell_week_apart,
-)
+from nightscore.watch.measure import find_swaps, measure_columns, measure_week, tell_week_apart
+from nightscore.watch.profile import NightColumn, NightProfile, make_profile
 from tests.unit.synthetic_flights import make_flights, make_pipeline
 
 PIPELINE = make_pipeline()
 KEY = ("score_date", "carrier", "flight")
 VERSION, OTHER = 3, 4
+OUTSIDE = pl.when(pl.col("hour") > 20).then(1000.0).otherwise(1.0)
 OWN = pl.lit(VERSION)
 KINDS: dict[str, Kind] = {**kinds_of(PIPELINE), SCORE: "number"}
 DATES = make_flights()["score_date"].unique(maintain_order=True).to_list()
@@ -66,7 +62,7 @@ def profile(
     write_parquet(frame.select(*KEY, SCORE, by.alias("model_version")), KEY, predictions)
     night = frame["score_date"][0] if frame.height else TONIGHT
     scored_by_it = predictions if with_scores else None
-    return measure._profile(PIPELINE, reference.profile, VERSION, night, features, scored_by_it)
+    return make_profile(PIPELINE, reference.profile, VERSION, night, features, scored_by_it)
 
 
 def whole(column: ColumnProfile, values: pl.Series) -> NightColumn:
@@ -99,27 +95,52 @@ def test_the_size_of_batches_does_not_show(
 ) -> None:
     night = flights.filter(score_date=TONIGHT).with_columns(wind=pl.col("wind") * 3)
     at_once = profile(reference, night, tmp_path)
-    monkeypatch.setattr(measure, "BATCH_ROWS", rows)
+    monkeypatch.setattr(profiling, "BATCH_ROWS", rows)
     found = profile(reference, night, tmp_path)
     assert rounded(found.columns) == rounded(at_once.columns)
     assert found.rows == at_once.rows
     assert_frame_equal(found.sample, at_once.sample)
 
 
+@pytest.mark.parametrize("most_levels", [1, 1000])
+@pytest.mark.parametrize("rows", [10, 64, 149])
+def test_columns_counted_side_by_side_are_whole_batches_to_the_last_bit(
+    reference: Reference, flights: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int,
+    most_levels: int,
+) -> None:  # fmt: skip
+    """Stored profiles and weeks are compared by content, so a faster way has to give the same bits."""
+    night = flights.filter(score_date=TONIGHT).with_columns(wind=pl.col("wind") / 3 * OUTSIDE)
+    monkeypatch.setattr(profiling, "BATCH_ROWS", rows)
+    monkeypatch.setattr(profiling, "SAMPLE_ROWS", 40)
+    monkeypatch.setattr(profiling, "MOST_LEVELS", most_levels)
+    found = profile(reference, night, tmp_path)
+    batches = list(pl.read_parquet(tmp_path / "features.parquet").iter_slices(rows))
+    own = list(pl.read_parquet(tmp_path / "predictions.parquet", columns=[SCORE]).iter_slices(rows))
+    parts = [
+        {one.name: whole(one, batch[one.name]) for one in reference.profile.columns if one.name in batch.columns}
+        for batch in [*batches, *own]
+    ]
+    assert found.columns == profiling._merge(parts)
+    assert list(found.columns) == [one.name for one in reference.profile.columns]
+    drawn = sample_rows(((TONIGHT, batch) for batch in batches), found.sample.columns, 40)
+    assert 0 < found.sample.height <= 40
+    assert_frame_equal(found.sample, drawn)
+
+
 def test_the_order_of_rows_does_not_show(reference: Reference, flights: pl.DataFrame, tmp_path: Path) -> None:
     night = flights.filter(score_date=TONIGHT)
     mixed = night.sample(fraction=1, shuffle=True, seed=3)
     one, other = (profile(reference, frame, tmp_path / str(at)) for at, frame in enumerate((night, mixed)))
-    assert measure._to_bytes(one) == measure._to_bytes(other)
+    assert profiling._to_bytes(one) == profiling._to_bytes(other)
 
 
 def test_a_profile_is_read_back_to_the_last_bit(reference: Reference, flights: pl.DataFrame, tmp_path: Path) -> None:
     for frame in (flights.filter(score_date=TONIGHT), flights.clear()):
         made = profile(reference, frame, tmp_path)
-        again = measure._from_bytes(measure._to_bytes(made))
+        again = profiling._from_bytes(profiling._to_bytes(made))
         assert (again.night, again.rows, again.columns) == (made.night, made.rows, made.columns)
         assert_frame_equal(again.sample, made.sample)
-        assert measure._to_bytes(again) == measure._to_bytes(made)
+        assert profiling._to_bytes(again) == profiling._to_bytes(made)
 
 
 def test_a_night_without_rows_or_scores_measures_neither(
@@ -238,6 +259,25 @@ def test_a_column_that_a_night_lacks_is_not_compared_over_the_week(
         "wind",
         "gate",
     ]
+
+
+def test_scores_of_another_version_are_not_compared_over_the_week(
+    reference: Reference, flights: pl.DataFrame, tmp_path: Path
+) -> None:
+    nights = [profile(reference, frame, tmp_path) for _, frame in parts(flights)[-7:]]
+    by_other = profile(reference, flights.filter(score_date=TONIGHT), tmp_path, by=pl.lit(OTHER))
+    assert by_other.has("wind")
+    assert not by_other.has(SCORE)
+    found = [one.name for one in measure_week([*nights[:-1], by_other], reference)]
+    assert found == ["carrier", "hour", "wind", "gate"]
+
+
+def test_a_feature_that_is_absent_is_an_error(reference: Reference, flights: pl.DataFrame, tmp_path: Path) -> None:
+    night = flights.filter(score_date=TONIGHT)
+    profile(reference, night, tmp_path)
+    night.drop(SCORE, "label", "wind").write_parquet(tmp_path / "features.parquet")
+    with pytest.raises(pl.exceptions.ColumnNotFoundError, match="wind"):
+        make_profile(PIPELINE, reference.profile, VERSION, TONIGHT, tmp_path / "features.parquet", None)
 
 
 def test_a_week_is_told_apart_by_the_column_that_changed(

@@ -1,5 +1,6 @@
 """Profiles are exact, bounded, the same for any batches, and say what a left-out night and week look like."""
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightscore.measures import profiling, sampling
-from nightscore.measures.bins import to_vector
+from nightscore.measures.bins import count_levels, to_vector
 from nightscore.measures.distances import psi
 from nightscore.measures.left_out import (
     forward_psi,
@@ -30,10 +31,11 @@ from nightscore.measures.profiles import (
     ReferenceProfile,
     count_into,
     daily_value,
+    measure_into,
     out_of_range_rate,
 )
 from nightscore.measures.profiling import build_reference
-from nightscore.measures.sampling import Batch, sample_rows
+from nightscore.measures.sampling import Batch, sample_numbers, sample_rows
 
 FIRST = date(2013, 1, 1)
 KINDS: dict[str, Kind] = {
@@ -194,6 +196,52 @@ def test_a_large_reference_is_sampled_but_counted_whole(monkeypatch: pytest.Monk
     assert found == pytest.approx(np.arange(1, 10) * 30_000, abs=4 * 300_000 / (2 * math.sqrt(10_000)))
     again = [(FIRST, part) for _, frame in batches for part in frame.iter_slices(777)]
     assert sample_rows(again, ("x",), most=20_000).equals(sample)
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "kept", "digest"),
+    [
+        (0, 20_000, 0, "e3b0c44298fc1c14"),
+        (20_000, 20_000, 20_000, "b49ed4334fe4a57f"),
+        (20_001, 20_000, 10_046, "f95e3acba1a13d18"),
+        (300_000, 20_000, 18_851, "a8baedce72072aff"),
+        (1_000_000, 1 << 18, 249_828, "94efe33332501edc"),
+    ],
+)
+def test_the_rows_that_are_kept_of_so_many_are_the_same_for_ever(rows: int, most: int, kept: int, digest: str) -> None:
+    """Profiles that are stored have samples of these rows."""
+    found = sample_numbers(rows, most)
+    assert (len(found), hashlib.sha256(found.astype("<i8").tobytes()).hexdigest()[:16]) == (kept, digest)
+    frames = ((FIRST, pl.DataFrame({"x": np.arange(at, min(at + 77_777, rows))})) for at in range(0, rows, 77_777))
+    assert sample_rows(frames, ("x",), most)["x"].to_list() == found.tolist()
+
+
+VALUES = st.lists(st.sampled_from([None, math.nan, math.inf, -math.inf, -7.0, -0.5, 0.0, 0.1, 0.3, 2.0, 9.0]))
+
+
+@given(VALUES, st.sampled_from([0.0, 0.5, math.inf]))
+def test_figures_taken_at_once_are_those_taken_one_by_one(values: list[float | None], margin: float) -> None:
+    column = pl.Series("x", values, dtype=pl.Float64)
+    found = build_reference(lambda: [(FIRST, pl.DataFrame({"x": [0.0, 0.1, 0.2, 2.0]}))], {"x": "number"}).column("x")
+    counts, value, beyond = measure_into(found, column, margin)
+    known = [one for one in values if one is not None and math.isfinite(one)]
+    outside = [one for one in values if one is not None and (one < -2 * margin or one > 2 + 2 * margin)]
+    assert counts.tolist() == count_into(found, column).tolist()
+    assert value == (float(np.mean(known)) if known else None)
+    assert beyond == (len(outside) / len(values) if values else None)
+    assert (value, beyond) == (daily_value(found, column), out_of_range_rate(found, column, margin))
+
+
+@given(st.lists(st.sampled_from([None, "a", "b", "ü"])), st.lists(st.booleans() | st.none()))
+def test_levels_are_counted_alike_as_texts_categories_and_flags(
+    texts: list[str | None], flags: list[bool | None]
+) -> None:
+    levels = ("b", "a")
+    expected = [texts.count("b"), texts.count("a"), texts.count("ü"), texts.count(None)]
+    for kind in (pl.String, pl.Categorical):
+        assert count_levels(pl.Series("x", texts, dtype=pl.String).cast(kind), levels).tolist() == expected
+    flagged = count_levels(pl.Series("x", flags, dtype=pl.Boolean), ("false", "true"))
+    assert flagged.tolist() == [flags.count(False), flags.count(True), 0, flags.count(None)]
 
 
 EMPTY: list[Batch] = []
