@@ -21,7 +21,7 @@ from nightscore.registry.manifest import FILE_NAME, MANIFEST_FILE, FileEntry, Ma
 from nightscore.spec.base import Task
 from nightscore.training.algorithms import MODEL_FILES, Model, algorithm_of, read_model
 from nightscore.training.fit import EXPECTED, EXPECTED_PROBABILITY, EXPECTED_RAW, EXPECTED_SCORE, Trained
-from nightscore.training.matrix import Encoding, Vector, encode, row_key
+from nightscore.training.matrix import SCORE_DATE, Encoding, Vector, encode, row_key
 from nightscore.training.reference import REFERENCE_FILE, SAMPLE_FILE, Reference
 
 CALIBRATION_FILE, HELD_OUT_FILE = "calibration.json", "held_out.parquet"
@@ -51,6 +51,11 @@ class Capsule:
     encoding: Encoding
     model: Model
     calibrator: Calibrator = NO_CALIBRATION
+
+    @property
+    def entity(self) -> tuple[str, ...]:
+        """The key without the score date."""
+        return tuple(name for name in self.key if name != SCORE_DATE)
 
     def predict(self, frame: pl.DataFrame, threads: int = 1) -> Vector:
         """Scores (rows,) in the order of `frame`: probabilities for a binary task, values for regression.

@@ -5,7 +5,7 @@ Added here: another engine, or a reason to choose one. Not here: proving a run's
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -16,11 +16,14 @@ import numpy as np
 from nightscore.scoring.forest import compile_forest
 from nightscore.scoring.kernel import Kernel, find_instructions
 from nightscore.scoring.model_text import UnsupportedModel
-from nightscore.training.algorithms import Model
+from nightscore.training.algorithms import ConstantModel, Model
 from nightscore.training.boosted import LightGbmModel
+from nightscore.training.linear import LinearModel
 from nightscore.training.matrix import Vector
+from nightscore.training.rule import RuleModel
 
 QUICKSCORER, OWN = "quickscorer", "own"
+CHEAP_MODELS = (LinearModel, ConstantModel, RuleModel)
 KERNEL_ROWS = 50_000
 """From so many rows on, compiling a forest and scoring a sample twice costs less than it saves."""
 
@@ -34,6 +37,11 @@ class Engine:
     model: Model = field(repr=False)
     threads: int
     kernel: Kernel | None = field(default=None, repr=False)
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether reading an earlier night costs less than scoring its rows again."""
+        return self.kernel is None and not isinstance(self.model, CHEAP_MODELS)
 
     @property
     def instructions(self) -> str | None:
@@ -64,7 +72,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class EngineUse:
-    """What evaluated a version's model and why not the kernel; rows that proved it, and those of them that differed."""
+    """What evaluated a version's model and why not the kernel.
+
+    Rows that proved it and those of them that differed, and rows whose score of an earlier night was taken.
+    """
 
     version: int
     engine: str
@@ -72,6 +83,8 @@ class EngineUse:
     reason: str
     checked: int = 0
     differing: int = 0
+    reused: int = 0
+    reused_from: Mapping[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What a receipt keeps."""
@@ -80,7 +93,8 @@ class EngineUse:
     def __str__(self) -> str:
         if self.engine == QUICKSCORER:
             return f"{self.engine} ({self.instructions}), {self.checked:,} rows equal to LightGBM"
-        return f"{self.engine}: {self.reason}"
+        reused = f", {self.reused:,} rows as an earlier night scored them" if self.reused else ""
+        return f"{self.engine}: {self.reason}{reused}"
 
 
 def told(engines: Sequence[EngineUse]) -> str:

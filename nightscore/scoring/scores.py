@@ -6,7 +6,7 @@ Added here: another number that is kept of every row. Not here: ranks, decisions
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from nightscore.lake.parquet import rows_by_group
 from nightscore.registry.capsule import Capsule
 from nightscore.scoring.arms import Arms
-from nightscore.scoring.engine import Engine, EngineUse, choose_engine
+from nightscore.scoring.engine import KERNEL_ROWS, Engine, EngineUse, choose_engine
+from nightscore.scoring.reuse import EarlierNight, KnownScores
 from nightscore.scoring.rows import Features, Rows, read_rows
 from nightscore.training.matrix import Vector
 
@@ -45,15 +46,27 @@ class _Member:
     capsule: Capsule
     engine: Engine
     stride: int
-    known: EngineUse | None
+    refused: EngineUse | None
+    known: KnownScores | None
     checked: int = 0
+    reused: int = 0
 
     def score(self, rows: Rows) -> Vector:
-        """Scores (rows,), every `stride`-th of them proven; raises _BitsDiffer."""
+        """Scores (rows,), the kernel's proven in every `stride`-th row; raises _BitsDiffer."""
         columns = rows.columns(self.capsule.encoding)
+        if self.known is not None:
+            return self._score_changed(self.known, rows, columns)
         scores = self.engine.score(columns)
         if self.engine.kernel is not None:
             self._prove(columns, scores)
+        return scores
+
+    def _score_changed(self, known: KnownScores, rows: Rows, columns: list[Vector]) -> Vector:
+        unchanged, earlier = known.find(rows, columns)
+        scores = np.empty(rows.height)
+        scores[unchanged] = earlier
+        scores[~unchanged] = self.engine.score([column[~unchanged] for column in columns])
+        self.reused += len(earlier)
         return scores
 
     def _prove(self, columns: Sequence[Vector], scores: Vector) -> None:
@@ -65,8 +78,11 @@ class _Member:
 
     def use(self) -> EngineUse:
         """What was used in the end."""
-        engine = self.engine
-        return self.known or EngineUse(self.version, engine.name, engine.instructions, engine.reason, self.checked)
+        engine, used = self.engine, self.refused
+        used = used or EngineUse(self.version, engine.name, engine.instructions, engine.reason, self.checked)
+        if self.known is None or not self.reused:
+            return used
+        return replace(used, reused=self.reused, reused_from=self.known.night.as_json())
 
 
 class _BitsDiffer(Exception):
@@ -78,9 +94,14 @@ class _BitsDiffer(Exception):
         self.use = EngineUse(version, "lightgbm", None, reason, checked, differing)
 
 
-def score_night(arms: Arms, features: Features, threads: int, groups: Sequence[int] | None = None) -> Scores:
+def score_night(
+    arms: Arms, features: Features, threads: int, groups: Sequence[int] | None = None,
+    earlier: EarlierNight | None = None,
+) -> Scores:  # fmt: skip
     """Scores of the rows of a features partition, or of some of its row groups; `threads` change no bit.
 
+    Neither does `earlier`, a night that the one version scored: where the model is costly, rows that are unchanged
+    since then keep its scores.
     Raises FeatureBuildFailed where the features do not fit the model.
     """
     by_group = [
@@ -90,16 +111,16 @@ def score_night(arms: Arms, features: Features, threads: int, groups: Sequence[i
     refused: dict[int, EngineUse] = {}
     while True:
         try:
-            return _score(arms, features, rows, threads, groups, refused)
+            return _score(arms, features, rows, threads, groups, refused, earlier)
         except _BitsDiffer as found:
             refused[found.use.version] = found.use
 
 
 def _score(
     arms: Arms, features: Features, rows: int, threads: int, groups: Sequence[int] | None,
-    refused: Mapping[int, EngineUse],
+    refused: Mapping[int, EngineUse], earlier: EarlierNight | None,
 ) -> Scores:  # fmt: skip
-    members = [_member(version, capsule, rows, threads, refused) for version, capsule in arms.versions]
+    members = [_member(version, capsule, rows, threads, refused, earlier) for version, capsule in arms.versions]
     made = _no_scores([one.capsule for one in members], rows)
     names, texts = _wanted(members, arms.entity)
     start = 0
@@ -115,10 +136,15 @@ def _score(
     return Scores(made.score, made.probability, made.arm, tuple(one.use() for one in members))
 
 
-def _member(version: int, capsule: Capsule, rows: int, threads: int, refused: Mapping[int, EngineUse]) -> _Member:
-    known = refused.get(version)
-    engine = choose_engine(capsule.model, rows, threads, refused=known.reason if known else "")
-    return _Member(version, capsule, engine, max(1, rows // SAMPLE_ROWS), known)
+def _member(
+    version: int, capsule: Capsule, rows: int, threads: int, refused: Mapping[int, EngineUse],
+    earlier: EarlierNight | None,
+) -> _Member:  # fmt: skip
+    found = refused.get(version)
+    engine = choose_engine(capsule.model, rows, threads, refused=found.reason if found else "")
+    pays = earlier is not None and engine.is_costly and rows >= KERNEL_ROWS
+    known = KnownScores(earlier, capsule.encoding, capsule.entity) if earlier and pays else None
+    return _Member(version, capsule, engine, max(1, rows // SAMPLE_ROWS), found, known)
 
 
 def _no_scores(capsules: Sequence[Capsule], rows: int) -> Scores:
@@ -132,6 +158,7 @@ def _no_scores(capsules: Sequence[Capsule], rows: int) -> Scores:
 def _wanted(members: Sequence[_Member], entity: Sequence[str]) -> tuple[list[str], list[str]]:
     """The columns to read, and those of them that are read as codes into their values."""
     encodings = [one.capsule.encoding for one in members]
-    names = {name for one in encodings for name in one.names} | set(entity)
+    keys = {*entity, *(name for one in members if one.known for name in one.capsule.entity)}
+    names = {name for one in encodings for name in one.names} | keys
     categories = {one.names[at] for one in encodings for at in one.category_indexes}
-    return sorted(names), sorted(categories - set(entity))
+    return sorted(names), sorted(categories - keys)
