@@ -118,6 +118,7 @@ class LabelArrival(Fact):
 class NightEvidence(Fact):
     """All that one score date shows. `reference` names the model version whose training profile was compared with.
 
+    `differing_bits`: sampled rows to which the scoring kernel gave another score than LightGBM, which then scored them.
     `rows_min` and `rows_max` are the fewest and most rows of the same weekday in the reference.
     """
 
@@ -130,6 +131,7 @@ class NightEvidence(Fact):
     rows_max: int | None = None
     schema_findings: tuple[str, ...] = ()
     duplicate_keys: int = 0
+    differing_bits: int = 0
     scores_not_finite: int = 0
     scores_constant: bool = False
     freshness: tuple[Freshness, ...] = ()

@@ -33,6 +33,7 @@ class Scored:
     features: PartitionVersion
     version: ModelVersion
     capsule: Capsule
+    differing_bits: int = 0
 
     @property
     def night(self) -> date:
@@ -52,7 +53,8 @@ def open_scored(workspace: Workspace, pipeline: Pipeline, predictions: Partition
         receipt = require_receipt(connection, pipeline.name, night, predictions.fingerprint)
         (features,) = versions_by_id(connection, predictions.inputs)
     version = require_version(workspace, pipeline.name, receipt.model_version)
-    return Scored(predictions, features, version, open_capsule(workspace, version))
+    differing = sum(one["differing"] for one in receipt.body.get("engines", ()))
+    return Scored(predictions, features, version, open_capsule(workspace, version), differing)
 
 
 def gather_rows(workspace: Workspace, pipeline: Pipeline, scored: Scored) -> NightEvidence:
@@ -97,7 +99,7 @@ def _of_predictions(
         pipeline=pipeline.name, score_date=scored.night, reference=scored.version.name, rows=found.rows,
         schema_findings=_schema_findings(workspace, pipeline, scored.features),
         duplicate_keys=found.duplicate_keys, scores_not_finite=found.not_finite,
-        scores_constant=found.constant and not _is_constant(scored, reference),
+        scores_constant=found.constant and not _is_constant(scored, reference), differing_bits=scored.differing_bits,
     )  # fmt: skip
 
 

@@ -162,11 +162,18 @@ def _judge_night(evidence: NightEvidence, spec: Monitoring) -> Iterator[Signal]:
             late = max(one.age_days - one.limit_days, 0)
             message = f"{one.name} is {one.age_days} days old, and at most {one.limit_days} is normal"
             yield _count(f"freshness:{one.name}", late, message).model_copy(update={"columns": (one.name,)})
+    yield _judge_kernel(evidence.differing_bits)
     broken = evidence.scores_not_finite
     yield _count("scores:not_finite", broken, f"{broken} of {evidence.rows} scores are not finite, and all must be")
     if evidence.rows >= spec.min_rows:
         message = f"all {evidence.rows} scores are equal, and 2 different ones are the least"
         yield _count("scores:constant", int(evidence.scores_constant), message)
+
+
+def _judge_kernel(differing: int) -> Signal:
+    """Scores are right all the same, so nothing is held back; but a machine or a build cannot be trusted."""
+    message = f"the scoring kernel gave {differing} sampled rows other bits than LightGBM, which scored the whole night"
+    return _count("kernel:bits", differing, message).model_copy(update={"level": "L2"})
 
 
 def _judge_rows(evidence: NightEvidence, spec: Monitoring) -> Iterator[Signal]:

@@ -43,6 +43,7 @@ def shown(**figures: Any) -> list[tuple[str, str]]:
         ({"schema_findings": ("age is text",)}, [("L1", "schema")]),
         ({"duplicate_keys": 1}, [("L1", "duplicate_keys")]),
         ({"scores_not_finite": 1}, [("L1", "scores:not_finite")]),
+        ({"differing_bits": 1}, [("L2", "kernel:bits")]),
         ({"scores_constant": True}, [("L1", "scores:constant")]),
         ({"scores_constant": True, "rows": 19}, []),
         ({"rows": 749, "rows_min": 1000, "rows_max": 1000}, [("L1", "rows:low")]),
