@@ -6,18 +6,18 @@ The same SQL serves training and scoring. Added here: how built tables become pa
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-
-import polars as pl
+from functools import partial
 
 from nightscore.catalog.partitions import PartitionVersion
-from nightscore.features.compute import Tables, compute_features
+from nightscore.features.compute import build_tables
 from nightscore.features.dbt import dbt_files_hash
 from nightscore.features.inputs import bind_inputs, inputs_of_night
 from nightscore.lake.fingerprints import fingerprint
+from nightscore.lake.objects import StoredObject
 from nightscore.lake.outcomes import NightOutcome, mark_prepared, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
-from nightscore.quality.admission import account_of, admit, outcome_of
+from nightscore.quality.admission import account_of, admit, outcome_of, put_sorted
 from nightscore.quality.rules import Rules, feature_rules, label_rules, rules_hash
 from nightscore.spec.datasets import features_dataset, labels_dataset
 from nightscore.spec.pipeline import Pipeline
@@ -47,11 +47,11 @@ def build_features(workspace: Workspace, pipeline: Pipeline, nights: Sequence[da
         planned = [_plan(pipeline, sql, inputs_of_night(pipeline, bound, night), night) for night in nights]
         standing = {name: workspace.lake.current(name, min(nights), max(nights)) for name in datasets}
         stale = [one for one in planned if any(not _is_current(standing[name], one) for name in datasets)]
-        tables = _run_sql(workspace, pipeline, bound, [one.night for one in stale]) if stale else {}
+        contents = _run_sql(workspace, pipeline, bound, stale) if stale else {}
         for one in planned:
             for rules in one.rules:
-                frame = tables[rules.dataset][one.night] if one in stale else None
-                log.outcomes.append(_commit(workspace, pipeline, rules, one, frame, standing[rules.dataset], run_id))
+                made = contents.get((rules.dataset, one.night))
+                log.outcomes.append(_commit(workspace, pipeline, rules, one, made, standing[rules.dataset], run_id))
         mark_prepared(workspace, pipeline.name, log.outcomes, run_id)
     return log.outcomes
 
@@ -72,26 +72,32 @@ def _is_current(standing: Mapping[date, PartitionVersion], one: _Night) -> bool:
 
 def _run_sql(
     workspace: Workspace, pipeline: Pipeline, bound: Mapping[str, Mapping[date, PartitionVersion]],
-    nights: Sequence[date],
-) -> Tables:  # fmt: skip
-    store = workspace.lake.store
+    stale: Sequence[_Night],
+) -> dict[tuple[str, date], StoredObject]:  # fmt: skip
+    """Each night's features and labels as objects, by dataset and night; DuckDB's memory is free afterwards."""
+    lake, settings = workspace.lake, workspace.settings
     files = {
-        name: {night: store.verified_path(version.md5) for night, version in versions.items()}
+        name: {night: lake.store.verified_path(version.md5) for night, version in versions.items()}
         for name, versions in bound.items()
     }
-    return compute_features(workspace.settings, pipeline, files, workspace.settings.lake_path, nights)
+    nights = [one.night for one in stale]
+    with build_tables(settings, pipeline, files, settings.lake_path, nights) as built:
+        return {
+            (rules.dataset, one.night): put_sorted(lake, partial(built.read, rules.dataset, one.night), rules.key)
+            for one in stale
+            for rules in one.rules
+        }
 
 
 def _commit(
-    workspace: Workspace, pipeline: Pipeline, rules: Rules, one: _Night, frame: pl.DataFrame | None,
+    workspace: Workspace, pipeline: Pipeline, rules: Rules, one: _Night, content: StoredObject | None,
     standing: Mapping[date, PartitionVersion], run_id: str,
 ) -> NightOutcome:  # fmt: skip
-    if frame is None:
+    if content is None:
         return NightOutcome(rules.dataset, one.night, "reused", standing[one.night].rows)
-    content = workspace.lake.put(frame, rules.key)
     admission = admit(
-        workspace, pipeline.name, rules, one.night, content, lambda: frame, run_id, exempt_empty=one.may_be_empty
-    )
+        workspace, pipeline.name, rules, one.night, content, None, run_id, exempt_empty=one.may_be_empty
+    )  # fmt: skip
     committed = []
     if admission.accepted is not None:
         rows = admission.rows_out

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from nightscore.lake.parquet import ROW_GROUP_ROWS
 from nightscore.settings import Settings
 
 Files = Mapping[str, Mapping[date, Path]]
@@ -72,9 +73,28 @@ def _create_views(connection: Any, files: Files) -> None:
         )
 
 
-def export_nights(
-    connection: Any, table: str, night_column: str, nights: Sequence[date], key: Sequence[str]
-) -> dict[date, pl.DataFrame]:
-    """The rows of `features.<table>` by night, each sorted by `key`; a night without rows is an empty frame."""
-    frame = connection.sql(f'select * from features."{table}"').pl().sort(key)  # noqa: S608 (a name from the spec)
-    return {night: frame.filter(pl.col(night_column) == night) for night in nights}
+def read_night(
+    connection: Any, table: str, columns: Sequence[str], night_column: str, night: date, key: Sequence[str]
+) -> Iterator[pl.DataFrame]:
+    """The rows of `features.<table>` of one night, sorted by `key`, nulls last, in batches; at least one.
+
+    DuckDB sorts, and spills beyond its memory limit.
+    """
+    wanted, order = _quoted(columns), ", ".join(f"{_quoted([name])} nulls last" for name in key)
+    where = f"{_quoted([night_column])} = date '{night}'"
+    # A result keeps its connection busy until it is exhausted, so each has one of its own.
+    with connection.cursor() as own:
+        query = f'select {wanted} from features."{table}" where {where} order by {order}'  # noqa: S608 (names from the spec)
+        reader = own.sql(query).to_arrow_reader(ROW_GROUP_ROWS)
+        yield _frame(reader.schema.empty_table())
+        yield from (_frame(batch) for batch in reader)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _frame(rows: Any) -> pl.DataFrame:
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

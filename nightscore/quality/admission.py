@@ -4,7 +4,7 @@ The one door between a frame and a readable partition; clean data, features, lab
 Added here: what every gated commit shares. Not here: the expectations themselves (`suites.py`, `masks.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -13,11 +13,17 @@ import polars as pl
 
 from nightscore.catalog.gates import RowAccount, Verdict, passed_verdict, record_verdict
 from nightscore.catalog.partitions import Candidate
+from nightscore.errors import AccountingError
 from nightscore.lake.objects import StoredObject
 from nightscore.lake.outcomes import NightOutcome
+from nightscore.lake.partitions import Lake
 from nightscore.lake.workspace import Workspace
-from nightscore.quality.gate import gate
+from nightscore.quality.gate import WHOLE_ROWS, gate, gate_file
+from nightscore.quality.report import Gated, GatedFile
 from nightscore.quality.rules import Rules, rules_hash
+from nightscore.quality.stored import count_rows
+
+Rows = Iterator[pl.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,12 @@ class Admission:
 
 def admit(
     workspace: Workspace, pipeline: str, rules: Rules, night: date, content: StoredObject,
-    load: Callable[[], pl.DataFrame], run_id: str, exempt_empty: bool = False,
+    load: Callable[[], pl.DataFrame] | None, run_id: str, exempt_empty: bool = False,
 ) -> Admission:  # fmt: skip
     """Judge the stored `content`; a verdict on the very same content under the same rules is taken over.
 
-    `load` gives the content as a frame and is called only when it must be judged anew.
+    `load` gives the content as a frame, where it is at hand; it is called only when a small table must be judged anew.
+    A table of more than WHOLE_ROWS rows is read from the store, in batches.
     """
     hash_of_rules = f"{rules_hash(rules)}{':exempt' if exempt_empty else ''}"
     with workspace.engine.connect() as connection:
@@ -62,17 +69,44 @@ def admit(
 
 def _judge(
     workspace: Workspace, pipeline: str, rules: Rules, night: date, content: StoredObject,
-    load: Callable[[], pl.DataFrame], hash_of_rules: str, run_id: str, exempt_empty: bool,
+    load: Callable[[], pl.DataFrame] | None, hash_of_rules: str, run_id: str, exempt_empty: bool,
 ) -> Verdict:  # fmt: skip
-    judged = gate(load(), rules, night, exempt_empty=exempt_empty)
-    same = judged.report.rows_quarantined == 0 and "unreadable" not in rules.schema
-    accepted = content if same else workspace.lake.put(judged.accepted, rules.key)
-    quarantined = workspace.lake.put(judged.quarantined, rules.key)
+    judged = _gated(workspace, rules, night, content, load, exempt_empty)
+    accepted: str | None = None
+    if judged.report.passed:
+        same = judged.report.rows_quarantined == 0 and "unreadable" not in rules.schema
+        accepted = content.md5 if same else _store(workspace, judged.accepted, rules.key).md5
+    quarantined = _store(workspace, judged.quarantined, rules.key)
     return Verdict(
         pipeline, rules.dataset, night, judged.report.passed, content.md5, hash_of_rules,
-        accepted.md5 if judged.report.passed else None, quarantined.md5,
-        judged.report.as_json(), run_id, workspace.clock.now(),
+        accepted, quarantined.md5, judged.report.as_json(), run_id, workspace.clock.now(),
     )  # fmt: skip
+
+
+def _gated(
+    workspace: Workspace, rules: Rules, night: date, content: StoredObject,
+    load: Callable[[], pl.DataFrame] | None, exempt_empty: bool,
+) -> Gated | GatedFile:  # fmt: skip
+    store = workspace.lake.store
+    path = store.path(content.md5) if load else store.verified_path(content.md5)
+    if count_rows(path) > WHOLE_ROWS:
+        return gate_file(store.verified_path(content.md5), rules, night, exempt_empty=exempt_empty)
+    return gate(load() if load else pl.read_parquet(path), rules, night, exempt_empty=exempt_empty)
+
+
+def _store(workspace: Workspace, rows: pl.DataFrame | Callable[[], Rows], key: Sequence[str]) -> StoredObject:
+    return workspace.lake.put(rows, key) if isinstance(rows, pl.DataFrame) else put_sorted(workspace.lake, rows, key)
+
+
+def put_sorted(lake: Lake, read: Callable[[], Rows], key: Sequence[str]) -> StoredObject:
+    """Store rows that come sorted by `key`, in bounded memory; where a key is null or repeated they are sorted whole.
+
+    `read` gives the rows anew, in one batch or more.
+    """
+    try:
+        return lake.put_batches(read(), key)
+    except AccountingError:
+        return lake.put(pl.concat(read()), key)
 
 
 def _objects_present(workspace: Workspace, verdict: Verdict) -> bool:

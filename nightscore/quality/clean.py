@@ -6,8 +6,6 @@ Added here: how a source's verdict becomes the clean and quarantine partitions. 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
-import polars as pl
-
 from nightscore.catalog.partitions import Candidate, PartitionVersion
 from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.objects import StoredObject
@@ -65,8 +63,7 @@ def _clean_night(
         return NightOutcome(rules.dataset, night, "reused", standing[night].rows)
     content = StoredObject(version.md5, version.bytes, version.content_sha256)
     admission = admit(
-        workspace, pipeline.name, rules, night, content,
-        lambda: pl.read_parquet(workspace.lake.store.verified_path(version.md5)), run_id,
+        workspace, pipeline.name, rules, night, content, None, run_id,
         exempt_empty=_precedes_source(pipeline.sources[name], night),
     )  # fmt: skip
     candidates = _candidates(workspace, pipeline.name, name, admission, recipe, standing, version)

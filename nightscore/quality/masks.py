@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from nightscore.errors import SpecError
-from nightscore.quality.rules import Rule, Varies
+from nightscore.quality.rules import Rule
 from nightscore.spec.expectations import Between, InSet, Matches, NotNull, RowCount, Unique
 
 _INT64 = (-(2**63), 2**63 - 1)
@@ -82,13 +82,6 @@ def accepted_rows(frame: pl.DataFrame, rules: tuple[Rule, ...]) -> pl.DataFrame:
     """The rows that a gate which passed has let in: those that no expectation sets aside."""
     aside = [offending(frame, check) for check in checks_of(rules) if check.rule.severity == "quarantine"]
     return frame.filter(~pl.any_horizontal(aside)) if aside else frame
-
-
-def holds(frame: pl.DataFrame, rule: RowCount | Varies) -> bool:
-    """Whether an expectation about the whole partition holds."""
-    if isinstance(rule, Varies):
-        return frame[rule.column].drop_nulls().n_unique() > 1
-    return (rule.min or 0) <= frame.height <= (frame.height if rule.max is None else rule.max)
 
 
 def bounds(rule: Between, dtype: pl.DataType) -> tuple[float, float]:

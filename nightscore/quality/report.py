@@ -3,7 +3,7 @@
 Added here: a figure of a report. Not here: how a verdict is reached (`gate.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
 
@@ -75,3 +75,12 @@ class Gated:
     report: GateReport
     accepted: pl.DataFrame
     quarantined: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class GatedFile:
+    """A report with the rows of a file let in and set aside as in `Gated`, each read anew in batches when called."""
+
+    report: GateReport
+    accepted: Callable[[], Iterator[pl.DataFrame]]
+    quarantined: Callable[[], Iterator[pl.DataFrame]]

@@ -1,6 +1,7 @@
 """Great Expectations as the judge: checks become a suite, a frame becomes a batch, results become counts.
 
-Results are asked for without sample values, and only the verdict and the count leave this module.
+Of a table too large for that, counts made elsewhere are judged. Results are asked for without sample values, and only
+the verdict and the count leave this module.
 Added here: the translation of a new kind. Not here: masks, severities, or what a verdict means.
 """
 
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
-from nightscore.errors import SpecError
+from nightscore.errors import AccountingError, SpecError
+from nightscore.quality.counts import Counts
 from nightscore.quality.masks import Check, bounds, members, pattern
 from nightscore.quality.rules import Rule, Varies
 from nightscore.spec.expectations import Between, InSet, Matches, RowCount, Unique
@@ -41,7 +44,10 @@ def judge(frame: pl.DataFrame, checks: Sequence[Check]) -> list[Judgement]:
         return []
     needed = [name for name in frame.columns if any(name in check.columns for check in checks)]
     # Arrow-backed columns keep integers with nulls exact, and null apart from NaN. A frame without columns has no rows.
-    batch = frame.select(needed or frame.columns[:1]).to_pandas(use_pyarrow_extension_array=True)
+    chosen = frame.select(needed or frame.columns[:1])
+    # To polars -0.0 is 0.0, to Arrow it is no member of a set that holds 0.0.
+    unsigned = pl.when(cs.float() == 0.0).then(pl.lit(0.0)).otherwise(cs.float()).name.keep()
+    batch = chosen.with_columns(unsigned).to_pandas(use_pyarrow_extension_array=True)
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = _validate(batch, [_translate(check, frame.schema, at) for at, check in enumerate(checks)])
@@ -50,6 +56,44 @@ def judge(frame: pl.DataFrame, checks: Sequence[Check]) -> list[Judgement]:
         found = [f"{name} could not be evaluated" for name in raised]
         raise SpecError("judging data", found, "correct the expectation")
     return [Judgement(bool(result.success), result.result.get("unexpected_count")) for result in results]
+
+
+def judge_counts(schema: pl.Schema, counts: Counts, checks: Sequence[Check]) -> list[Judgement]:
+    """The judgement of each check from counts over all rows; Great Expectations looks at no row.
+
+    It is handed the metrics that its expectations name as their dependencies, in place of those of its own engines.
+    """
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = [_validate_counts(_translate(check, schema, at), check, counts) for at, check in enumerate(checks)]
+    return [Judgement(bool(result.success), result.result.get("unexpected_count")) for result in results]
+
+
+def _validate_counts(expectation: Any, check: Check, counts: Counts) -> Any:
+    needed = expectation.get_validation_dependencies(runtime_configuration={"result_format": _COUNTS_ONLY})
+    metrics = {one.id: _metric(one.metric_name, check, counts) for one in needed.get_metric_configurations()}
+    return expectation.metrics_validate(metrics, runtime_configuration={"result_format": _COUNTS_ONLY})
+
+
+def _metric(name: str, check: Check, counts: Counts) -> object:
+    """The value of a metric of Great Expectations; values of the data are never given to it."""
+    judged = counts.judged[check.name]
+    match name.rpartition("."):
+        case ("table", _, "row_count"):
+            return counts.rows
+        case ("column.distinct_values", _, "count"):
+            return 2 if counts.varied[check.name] else min(judged, 1)
+        case ("column_values.nonnull", _, "unexpected_count"):
+            return counts.rows - judged
+        case (_, _, "unexpected_count"):
+            return counts.offending[check.name]
+        case (_, _, "filtered_row_count"):
+            return judged
+        case (_, _, "unexpected_values"):
+            return []
+    raise AccountingError(
+        f"judging {check.name}", f"Great Expectations asks for {name}", "pin the version that did not"
+    )
 
 
 @functools.cache

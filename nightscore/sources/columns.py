@@ -68,8 +68,7 @@ def unreadable_json(texts: list[pl.Series]) -> pl.Series:
     for series in texts:
         for at in series.is_not_null().arg_true():
             found.setdefault(at, {})[series.name] = series[at]
-    rows = [json.dumps(found[at], ensure_ascii=False) if at in found else None for at in range(len(texts[0]))]
-    return pl.Series(UNREADABLE, rows, dtype=pl.String)
+    return _sparse({at: json.dumps(row, ensure_ascii=False) for at, row in found.items()}, len(texts[0]), UNREADABLE)
 
 
 def _plain(raw: pl.Series) -> pl.Series:
@@ -92,10 +91,13 @@ def _decode(cell: bytes | None) -> str | None:
 
 def _texts(raw: pl.Series, failed: pl.Series) -> pl.Series:
     """The text of `raw` where `failed`, else null."""
-    texts: list[str | None] = [None] * len(raw)
-    for at in failed.arg_true():
-        texts[at] = str(raw[at])
-    return pl.Series(texts, dtype=pl.String)
+    return _sparse({at: str(raw[at]) for at in failed.arg_true()}, len(raw), raw.name)
+
+
+def _sparse(texts: Mapping[int, str], rows: int, name: str) -> pl.Series:
+    """The texts at their rows, null elsewhere; no object is made for the many cells that are fine."""
+    nothing = pl.repeat(None, rows, dtype=pl.String, eager=True).alias(name)
+    return nothing.scatter(list(texts), list(texts.values())) if texts else nothing
 
 
 def _nothing(x: pl.Expr, to: ColumnType) -> pl.Expr:
@@ -116,9 +118,10 @@ def _read_float(x: pl.Expr, dtype: pl.DataType, column: Column) -> pl.Expr:
         x = pl.when(x.str.contains(_FLOAT)).then(x)
     elif not dtype.is_numeric():
         return _nothing(x, "float")
-    # Adding zero turns -0.0 into 0.0: they sort as equal, so the row order would not be determined.
-    number = x.cast(pl.Float64, strict=False) + 0.0
-    return pl.when(number.is_finite()).then(number).alias("x")
+    number = x.cast(pl.Float64, strict=False)
+    # No -0.0: it sorts as equal to 0.0, so the row order would not be determined. Polars leaves out adding zero.
+    unsigned = pl.when(number == 0.0).then(pl.lit(0.0)).otherwise(number)
+    return pl.when(number.is_finite()).then(unsigned).alias("x")
 
 
 def _read_string(x: pl.Expr, dtype: pl.DataType, column: Column) -> pl.Expr:

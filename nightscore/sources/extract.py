@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from nightscore.errors import SourceMalformed
-from nightscore.sources.columns import UNREADABLE, Cells, frame_schema, read_cells, unreadable_json
+from nightscore.sources.columns import Cells, frame_schema, read_cells, unreadable_json
 from nightscore.sources.files import read_files
 from nightscore.sources.parts import Origin, Part, check_columns, evaluate, event_dates, sandbox
 from nightscore.sources.sql import read_query
@@ -91,14 +91,13 @@ def _empty(source: Source) -> pl.DataFrame:
 
 
 def _read(source: Source, dates: Sequence[date], parts: Iterable[Part]) -> pl.DataFrame:
-    """The wanted rows of all parts, typed and sorted, with their event date as last column."""
+    """The wanted rows of all parts, typed, with their event date as last column."""
     unread: Counter[str] = Counter()
     with sandbox() as connection:
         frames = [_read_part(connection, source, part, dates, unread) for part in parts]
     rows = pl.concat([_empty(source), *frames])
     _check_types(source, rows, unread)
-    names = [column.name for column in source.columns]
-    return rows.sort([*source.key, *names, UNREADABLE], nulls_last=True)
+    return rows
 
 
 def _read_part(
@@ -150,7 +149,20 @@ def _split(
 ) -> dict[date, pl.DataFrame]:
     empty = _empty(source).drop(_EVENT_DATE)
     if _is_table(source):
-        whole = rows.drop(_EVENT_DATE)
+        whole = _in_order(rows.drop(_EVENT_DATE), source)
         return {night: whole if day in existing else empty for night, day in wanted.items()}
-    by_day = rows.partition_by(_EVENT_DATE, as_dict=True, include_key=False, maintain_order=True)
-    return {night: by_day.get((day,), empty) for night, day in wanted.items()}
+    if len(existing) == 1:  # as nearly always: a copy of all rows is spared
+        by_day = {tuple(existing): rows.drop(_EVENT_DATE)}
+    else:
+        by_day = rows.partition_by(_EVENT_DATE, as_dict=True, include_key=False)
+    return {night: _in_order(by_day.get((day,), empty), source) for night, day in wanted.items()}
+
+
+def _in_order(rows: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """Rows sorted by key, and by all columns where keys repeat."""
+    by_key = rows.sort(source.key, nulls_last=True)
+    again = [pl.col(name).eq_missing(pl.col(name).shift(1)) for name in source.key]
+    # Sorting by every column needs a second copy of all rows.
+    if not by_key.select(pl.all_horizontal(again).slice(1).any()).item():
+        return by_key
+    return rows.sort([*source.key, *rows.columns], nulls_last=True)

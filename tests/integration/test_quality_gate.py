@@ -64,6 +64,8 @@ CASES: list[tuple[dict[str, list[Any]], dict[str, Any], str, int]] = [
     ({"id": [1, 2, 2, 2], "age": [1, 5, 5, None]}, {"type": "unique", "columns": ["id", "age"]}, "unique(id, age)", 2),
     ({}, {"type": "in_set", "column": "name", "values": ["ann", "bob", "cid"]}, "in_set(name)", 1),
     ({}, {"type": "in_set", "column": "age", "values": [30, 40]}, "in_set(age)", 2),
+    ({"pay": [0.0, -0.0, 1.0, 2.0]}, {"type": "in_set", "column": "pay", "values": [0, 1]}, "in_set(pay)", 1),
+    ({"pay": [0.0, -0.0, 1.0, 2.0]}, {"type": "unique", "columns": ["pay"]}, "unique(pay)", 2),
     ({}, {"type": "matches", "column": "name", "pattern": "[a-c]|x"}, "matches(name)", 1),
     ({"name": ["1", "xa", "a\n", None]}, {"type": "matches", "column": "name", "pattern": "(a)$"}, "matches(name)", 2),
     ({}, {"type": "matches", "column": "name", "pattern": "(?i)^(A|B)|CID"}, "matches(name)", 1),

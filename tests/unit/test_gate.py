@@ -228,3 +228,23 @@ def test_a_regression_is_judged_by_squared_error_and_its_leak_by_rank_correlatio
     assert (verdict.outcome, verdict.evidence["metric"]) == ("held_back", "mse")
     assert "arrival_delay (the champion does not have it, alone rank correlation 1.00" in verdict.reasons[0]
     assert verdict.evidence["guardrails"]["calibration"] is None
+
+
+@pytest.mark.parametrize(
+    ("allowance", "is_refresh", "outcome", "said"),
+    [
+        (0.0, True, "worse", "credibly worse: "),
+        (0.05, True, "not_worse", "that is cheaper, for 5 % at most: "),
+        (0.0001, True, "worse", "credibly worse than the 0.01 % that a cheaper version may cost: "),
+        (0.05, False, "worse", "credibly worse: "),
+    ],
+)
+def test_a_cheaper_version_of_the_champions_recipe_may_cost_what_it_was_allowed(
+    world: World, allowance: float, is_refresh: bool, outcome: str, said: str
+) -> None:
+    # A prediction a little too flat loses a little on every date.
+    flat = 0.9 * world.champion + 0.1 * world.champion.mean()
+    verdict = judge(pipeline_with(), world.rows(flat, allowance=allowance), is_refresh)
+    assert verdict.evidence["paired"]["upper"] < 0
+    assert (verdict.outcome, verdict.evidence.get("allowance", 0.0)) == (outcome, allowance)
+    assert said in verdict.reasons[0]
