@@ -44,7 +44,7 @@ def content_hash(frame: pl.DataFrame, key: Sequence[str]) -> str:
     Raises FeatureBuildFailed naming every column that has no canonical form and every key column that is missing.
     """
     digest = TableDigest(frame.schema, key)
-    ordered = frame if _increases(_normalise(frame.select(key))) else _order(_normalise(frame), key)
+    ordered = frame if increases(_normalise(frame.select(key))) else _order(_normalise(frame), key)
     for start in range(0, ordered.height, SPAN_ROWS):
         digest.feed_ordered(ordered[start : start + SPAN_ROWS])
     return digest.hexdigest()
@@ -96,7 +96,7 @@ class TableDigest:
     def _precedes(self, batch: pl.DataFrame) -> bool:
         keys = batch.select(self._key)
         seen, self._last_key = self._last_key, keys.tail(1)
-        return _increases(keys if seen is None else pl.concat([seen, keys]))
+        return increases(keys if seen is None else pl.concat([seen, keys]))
 
     def _update(self, batch: pl.DataFrame) -> None:
         # Rows short of a block wait for the next batch.
@@ -165,8 +165,8 @@ def _normal(name: str, dtype: pl.DataType) -> pl.Expr | None:
     return pl.when(column.is_nan()).then(nan).when(column == 0.0).then(zero).otherwise(column).alias(name)
 
 
-def _increases(keys: pl.DataFrame) -> bool:
-    """Whether each row of normalised keys exceeds the one before; nulls are not compared, they say no."""
+def increases(keys: pl.DataFrame) -> bool:
+    """Whether each row of normalised keys exceeds the one before; nulls are not compared, they say no, as does NaN."""
     if keys.height < 2 or any(keys.null_count().row(0)):
         return keys.width > 0 and keys.height < 2
     return bool(keys.select(reduce(_exceeds, reversed(keys.columns), pl.lit(False)).slice(1).all()).item())
@@ -180,7 +180,7 @@ def _exceeds(later: pl.Expr, name: str) -> pl.Expr:
 def _order(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """Normalised rows by key, and by all other columns in order of name where the key alone does not decide."""
     by_key = frame.sort(key, nulls_last=True) if key else frame
-    if _increases(by_key.select(key)):
+    if increases(by_key.select(key)):
         return by_key
     by = [*key, *sorted(set(frame.columns) - set(key))]
     return frame.sort(by, nulls_last=True) if by else frame

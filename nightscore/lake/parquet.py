@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from nightscore.errors import AccountingError
-from nightscore.lake.content import TableDigest, content_hash
+from nightscore.lake.content import TableDigest, content_hash, increases
 
 ROW_GROUP_ROWS = 1 << 17
 CONTENT_HASH = "nightscore.content_sha256"
@@ -32,14 +32,23 @@ def write_parquet(frame: pl.DataFrame, key: Sequence[str], path: Path) -> str:
 
     The file carries the hash too, so that an object says what it means without the catalog.
     """
-    rest = [name for name in frame.columns if name not in key]
-    ordered = frame.sort([*key, *rest], nulls_last=True).rechunk() if frame.width else frame
+    ordered = _ordered(frame, key)
     content_sha256 = content_hash(ordered, key)
     with _open_writer(path, ordered) as writer:
         for group in ordered.iter_slices(ROW_GROUP_ROWS) if ordered.height else (ordered,):
             writer.write_table(_table(group))
         writer.add_key_value_metadata({CONTENT_HASH: content_sha256})
     return content_sha256
+
+
+def _ordered(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """By key, and by every other column only where the key does not decide."""
+    if not frame.width:
+        return frame
+    by_key = frame.sort(key, nulls_last=True, maintain_order=True) if key else frame
+    if increases(by_key.select(key)):
+        return by_key
+    return frame.sort([*key, *(name for name in frame.columns if name not in key)], nulls_last=True)
 
 
 def write_batches(batches: Iterable[pl.DataFrame], key: Sequence[str], path: Path) -> Written:

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,12 @@ class Remote:
             raise ObjectCorrupt(f"Reading from {self.name}", found, "push a sound one: `nightscore data push`")
         return parse_directory(md5, content)
 
+    def has(self, md5: str) -> bool:
+        """Whether the object is there now; says nothing of its bytes."""
+        with self.answering(f"Looking for {md5} on {self.name}"):
+            self.filesystem.invalidate_cache()
+            return bool(self.filesystem.exists(self.path(md5)))
+
     def upload(self, source: Path, md5: str) -> None:
         """Put a file under `md5`: whole, or not at all."""
         target = self.path(md5)
@@ -90,6 +96,11 @@ class Remote:
         """Write the bytes under `md5` to the file `target`, whatever they are; ObjectMissing when there are none."""
         with self.answering(f"Fetching {md5} from {self.name}"):
             self.filesystem.get_file(self.path(md5), str(target))
+
+    def remove(self, md5: str) -> None:
+        """Take the object away; nothing where there is none."""
+        with suppress(ObjectMissing), self.answering(f"Removing {md5} from {self.name}"):
+            self.filesystem.rm_file(self.path(md5))
 
     def path(self, md5: str) -> str:
         """Where the object `md5` is, or would be."""

@@ -67,6 +67,29 @@ def pull(store: ObjectStore, remote: Remote, pins: Iterable[Pin]) -> Transfer:
     return _summed(directories | files, len(pinned.owners))
 
 
+def send_objects(store: ObjectStore, remote: Remote, md5s: Iterable[str]) -> None:
+    """Send what the remote lacks of a few objects, and of what their directory objects name, without a listing."""
+    for md5 in md5s:
+        if not _patiently(remote.has, md5):
+            named = store.read_directory(md5).values() if md5.endswith(".dir") else ()
+            send_objects(store, remote, named)
+            _send(store, remote, md5)
+
+
+def fetch_object(store: ObjectStore, remote: Remote, md5: str) -> Path:
+    """The verified path of one object, fetched where the store lacks it or has it damaged.
+
+    Raises ObjectCorrupt, ObjectMissing, RemoteUnavailable.
+    """
+    try:
+        return store.verified_path(md5)
+    except (ObjectMissing, ObjectCorrupt):
+        with store.scratch() as temporary:
+            _patiently(remote.download, md5, temporary)
+            _accept(store, remote, md5, temporary)
+    return store.verified_path(md5)
+
+
 def _move_all(
     move: Callable[[str], int | None], md5s: Iterable[str]
 ) -> tuple[dict[str, int], dict[str, Damaged]]:  # fmt: skip
@@ -155,11 +178,15 @@ def _fetch(store: ObjectStore, remote: Remote, sizes: Mapping[str, int], md5: st
         raise ObjectMissing(f"Fetching {md5}", f"not on the remote {remote.name}", "push it from a lake that has it")
     with store.scratch() as temporary:
         _patiently(_download, remote, md5, temporary, sizes[md5])
-        if not _is_named(hash_file(temporary)[0], md5):
-            found = f"the copy on {remote.name} has another hash than its name"
-            raise ObjectCorrupt(f"Fetching {md5}", found, "push a sound one from a lake that has it")
-        _place(temporary, target)
+        _accept(store, remote, md5, temporary)
     return sizes[md5]
+
+
+def _accept(store: ObjectStore, remote: Remote, md5: str, arrived: Path) -> None:
+    if not _is_named(hash_file(arrived)[0], md5):
+        found = f"the copy on {remote.name} has another hash than its name"
+        raise ObjectCorrupt(f"Fetching {md5}", found, "push a sound one from a lake that has it")
+    _place(arrived, store.path(md5))
 
 
 def _download(remote: Remote, md5: str, target: Path, size: int) -> None:

@@ -4,6 +4,7 @@ Added here: another thing that both a capsule and a receipt must say. Not here: 
 """
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def find_provenance(root: Path, pipeline: str) -> Provenance:
     )
 
 
+@cache
 def _lock_differences(lock: bytes | None) -> tuple[str, ...]:
     """A lock file that cannot be read describes nothing; a night is scored all the same, and its receipt says so."""
     if lock is None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nightscore.scoring.forest import compile_forest
-from nightscore.scoring.kernel import Kernel, find_instructions
+from nightscore.scoring.evaluate import Columns, Evaluate, compile_model
+from nightscore.scoring.kernel import find_instructions
 from nightscore.scoring.model_text import UnsupportedModel
 from nightscore.training.algorithms import ConstantModel, Model
 from nightscore.training.boosted import LightGbmModel
@@ -36,38 +36,32 @@ class Engine:
     reason: str
     model: Model = field(repr=False)
     threads: int
-    kernel: Kernel | None = field(default=None, repr=False)
+    instructions: str | None = None
+    evaluate: Evaluate | None = field(default=None, repr=False)
 
     @property
     def is_costly(self) -> bool:
         """Whether reading an earlier night costs less than scoring its rows again."""
-        return self.kernel is None and not isinstance(self.model, CHEAP_MODELS)
+        return self.evaluate is None and not isinstance(self.model, CHEAP_MODELS)
 
-    @property
-    def instructions(self) -> str | None:
-        """The instruction set that the kernel uses."""
-        return self.kernel.instructions if self.kernel else None
-
-    def score(self, columns: Sequence[Vector]) -> Vector:
+    def score(self, columns: Columns) -> Vector:
         """Scores (rows,) of the model's columns, each (rows,)."""
         rows = len(columns[0]) if columns else 0
-        if self.kernel is None:
+        evaluate = self.evaluate
+        if evaluate is None or not rows:
             return self.score_by_model(columns)
         bounds = np.linspace(0, rows, self.threads + 1).astype(np.int64).tolist()
-        parts = self._pool.map(lambda span: self._score_span(columns, *span), itertools.pairwise(bounds))
+        spans = ([column[start:stop] for column in columns] for start, stop in itertools.pairwise(bounds))
+        parts = self._pool.map(evaluate, spans)
         return np.concatenate(list(parts))
 
-    def score_by_model(self, columns: Sequence[Vector]) -> Vector:
+    def score_by_model(self, columns: Columns) -> Vector:
         """The same scores by the model's own code."""
         return self.model.predict(np.column_stack(columns), self.threads)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads)
-
-    def _score_span(self, columns: Sequence[Vector], start: int, stop: int) -> Vector:
-        assert self.kernel is not None
-        return self.kernel.transform(self.kernel.add_trees(columns, start, stop))[:, 0]
 
 
 @dataclass(frozen=True)
@@ -105,19 +99,18 @@ def told(engines: Sequence[EngineUse]) -> str:
 def choose_engine(model: Model, rows: int, threads: int, *, refused: str = "") -> Engine:
     """The engine for so many rows of a model; `refused`: why the kernel must not be taken in this run."""
     own = "lightgbm" if isinstance(model, LightGbmModel) else OWN
-    reason = refused or _why_not(model, rows)
-    if reason or not isinstance(model, LightGbmModel):
+    if reason := refused or _why_not(model, rows):
         return Engine(own, reason, model, threads)
+    instructions = find_instructions()[-1]
     try:
-        kernel = Kernel.of(compile_forest(model.text), find_instructions()[-1])
+        return Engine(QUICKSCORER, "", model, threads, instructions, compile_model(model, instructions))
     except UnsupportedModel as error:
         return Engine(own, str(error), model, threads)
-    return Engine(QUICKSCORER, "", model, threads, kernel)
 
 
 def _why_not(model: Model, rows: int) -> str:
-    if not isinstance(model, LightGbmModel):
-        return "the model is not LightGBM's"
+    if isinstance(model, CHEAP_MODELS):
+        return f"{type(model).__name__} has no trees"
     if rows < KERNEL_ROWS:
         return f"fewer than {KERNEL_ROWS:,} rows"
     return "" if find_instructions() else "the kernel was not built here"

@@ -57,7 +57,7 @@ class _Member:
         if self.known is not None:
             return self._score_changed(self.known, rows, columns)
         scores = self.engine.score(columns)
-        if self.engine.kernel is not None:
+        if self.engine.evaluate is not None:
             self._prove(columns, scores)
         return scores
 

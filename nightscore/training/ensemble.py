@@ -174,13 +174,16 @@ def union_encoding(encodings: Sequence[Encoding]) -> Encoding:
 
 def recode(matrix: Matrix, union: Encoding, own: Encoding) -> Matrix:
     """The columns of `own` out of a matrix (rows, features) in `union`; a level that `own` never saw becomes NaN."""
-    if own == union:
-        return matrix
-    found = np.empty((matrix.shape[0], len(own.names)))
-    for at, name in enumerate(own.names):
-        column = matrix[:, union.names.index(name)]
-        found[:, at] = _own_codes(column, union.levels[name], own.levels[name]) if name in own.levels else column
-    return found
+    return matrix if own == union else np.column_stack(recode_columns(list(matrix.T), union, own))
+
+
+def recode_columns(columns: Sequence[Vector], union: Encoding, own: Encoding) -> list[Vector]:
+    """The same of single columns (rows,)."""
+    found = {name: columns[union.names.index(name)] for name in own.names}
+    return [
+        _own_codes(column, union.levels[name], own.levels[name]) if name in own.levels else column
+        for name, column in found.items()
+    ]
 
 
 def _own_codes(codes: Vector, union: Levels, own: Levels) -> Vector:

@@ -151,6 +151,8 @@ def test_a_receipt_says_what_made_the_predictions(
         "model": {"name": "visits@1", "manifest_sha256": first.version.manifest_sha256},
         "spec": pipeline.model_dump(mode="json", include={"decision", "publish", "task", "entity"}),
         "code_sha256": code_hash(), "rows": {"in": CUSTOMERS, "out": CUSTOMERS, "quarantined": 0},
+        "engines": [{"version": 1, "engine": "lightgbm", "instructions": None, "reason": "fewer than 50,000 rows",
+                     "checked": 0, "differing": 0, "reused": 0, "reused_from": None}],
         "predictions_md5": predictions.md5, "predictions_content": predictions.content_sha256,
         "provenance": first.version.provenance,
     }  # fmt: skip

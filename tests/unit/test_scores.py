@@ -10,7 +10,7 @@ from nightscore.errors import FeatureBuildFailed
 from nightscore.lake import parquet
 from nightscore.lake.parquet import write_parquet
 from nightscore.registry.capsule import Capsule, read_capsule, write_capsule
-from nightscore.scoring import engine, rows, scores
+from nightscore.scoring import engine, evaluate, rows, scores
 from nightscore.scoring.arms import Arms, Share
 from nightscore.scoring.decide import decide
 from nightscore.scoring.engine import EngineUse
@@ -107,7 +107,7 @@ def test_a_kernel_that_differs_in_a_bit_scores_nothing(
         forest.leaves[3] = np.nextafter(forest.leaves[3], 1)
         return forest
 
-    monkeypatch.setattr(engine, "compile_forest", damaged)
+    monkeypatch.setattr(evaluate, "compile_forest", damaged)
     found = score_night(Arms(1, capsules[0]), features, 1)
     assert found.score.tobytes() == capsules[0].predict(NIGHT.sort(KEY)).tobytes()
     (use,) = found.engines
@@ -148,5 +148,5 @@ def test_a_feature_that_is_missing_is_named(capsules: tuple[Capsule, Capsule], f
 
 def test_an_infinite_feature_is_named(capsules: tuple[Capsule, Capsule], features: Path, kernel: None) -> None:
     write_parquet(NIGHT.with_columns(pl.lit(float("inf")).alias("wind")), KEY, features)
-    with pytest.raises(FeatureBuildFailed, match="column wind has .* infinite values"):
+    with pytest.raises(FeatureBuildFailed, match=r"column wind has \d+ infinite values"):
         score_night(Arms(1, capsules[0]), features, 1)

@@ -117,6 +117,8 @@ def test_an_unusable_format_or_timezone_reads_nothing_unnoticed(declared: dict[s
 
 def test_negative_zero_becomes_zero_so_that_rows_have_one_order() -> None:
     assert [str(value) for value in read(["-0.0"], type="float")[0]] == ["0.0"]
+    for raw in (["-0.0", "1", "-0"], [-0.0, 1.0, -0.0]):
+        assert [str(value) for value in read(raw, type="float")[0]] == ["0.0", "1.0", "0.0"]
 
 
 def test_unreadable_cells_of_a_row_are_one_json_object() -> None:
