@@ -156,7 +156,7 @@ def shrink(pipeline: Pipeline, as_of: date, days: int | None = None, whole: bool
     to learn from. `whole`: learn from no less than the spec does. `min_rows` shrinks with the window.
     """
     training, compared = pipeline.training, pipeline.promotion.dates
-    calibrated = training.calibration.dates if training.calibration else 0
+    calibrated = training.dates_apart
     embargo = max(1, pipeline.label.horizon_days) - 1
     as_spec = training.window_days + compared - training.holdout_days
     enough = as_spec if whole else WINDOW * compared + calibrated + 2 * embargo

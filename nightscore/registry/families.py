@@ -28,6 +28,8 @@ _SPEC: dict[str, Any] = {
 def family_of(settings: Settings, pipeline: Pipeline) -> str:
     """SHA-256 of the recipe without data and date: what the spec learns and predicts, the SQL, and the packages."""
     parts = pipeline.model_dump(mode="json", include={*_SPEC, "task"}, exclude=_SPEC)
+    # A cascade is its full model, evaluated for less: it must be not worse, and cannot be better.
+    parts["training"]["algorithm"] = parts["training"]["algorithm"].get("full", parts["training"]["algorithm"])
     recipe = {"spec": parts, "sql": dbt_files_hash(settings, pipeline.name), "packages": numeric_releases()}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
@@ -36,6 +38,18 @@ def numeric_releases() -> dict[str, str | None]:
     """The installed release of each of `NUMERIC_PACKAGES`; None where it is absent."""
     installed = installed_versions()
     return {name: installed.get(name) for name in NUMERIC_PACKAGES}
+
+
+def allowance(champion: ModelVersion, challenger: ModelVersion) -> float:
+    """The share of the loss that a challenger of the champion's family may cost for being cheaper to score with.
+
+    0 where the champion is a cheaper one itself: a little given up each time would become much.
+    """
+    spared = [
+        (version.metrics.get("slimming") or version.metrics.get("cascade") or {}).get("max_loss_share", 0.0)
+        for version in (champion, challenger)
+    ]
+    return float(spared[1]) if is_refresh(champion, challenger) and not spared[0] else 0.0
 
 
 def is_refresh(champion: ModelVersion, challenger: ModelVersion) -> bool:

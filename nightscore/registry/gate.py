@@ -45,10 +45,11 @@ class Verdict:
 def judge(pipeline: Pipeline, rows: PairedRows, is_refresh: bool, seed: int = 0) -> Verdict:
     """The verdict on a challenger; the same rows give the same verdict.
 
-    `is_refresh`: the challenger's recipe is the champion's, on other data.
+    `is_refresh`: the challenger's recipe is the champion's, on other data or cheaper to score with.
     """
     rows = _measurable(pipeline, rows)
     promotion, told = pipeline.promotion, {"is_refresh": is_refresh, **evidence_of(rows)}
+    told |= {"allowance": rows.allowance} if rows.allowance else {}
     if not rows.dates:
         return Verdict("not_enough_evidence", (_too_few(promotion, 0),), told | _NOTHING)
     comparison = compare(pipeline, rows, seed)
@@ -57,7 +58,7 @@ def judge(pipeline: Pipeline, rows: PairedRows, is_refresh: bool, seed: int = 0)
     broken = tuple(reason for finding in findings for reason in finding.reasons)
     if len(rows.dates) < promotion.min_dates:
         return Verdict("not_enough_evidence", (_too_few(promotion, len(rows.dates)), *broken), told)
-    outcome, reason = _outcome(comparison.paired, promotion, is_refresh)
+    outcome, reason = _outcome(comparison.paired, promotion, is_refresh, rows.allowance)
     if broken and outcome in PROMOTABLE:
         return Verdict("held_back", (*broken, f"without that it would be {outcome.replace('_', ' ')}: {reason}"), told)
     return Verdict(outcome, (reason, *broken), told)
@@ -95,17 +96,26 @@ def power_sentence(paired: PairedEvidence) -> str | None:
     return f"with {paired.dates} dates a gain of {_percent(paired.detectable)} would be seen in 8 of 10 cases"
 
 
-def _outcome(paired: PairedEvidence, promotion: Promotion, is_refresh: bool) -> tuple[Outcome, str]:
+def _outcome(
+    paired: PairedEvidence, promotion: Promotion, is_refresh: bool, allowance: float
+) -> tuple[Outcome, str]:  # fmt: skip
+    """`allowance`: the loss that a version of the champion's recipe may cost, credibly too, for being cheaper."""
+    allowance = allowance if is_refresh else 0.0
     gain, lower, upper = paired.gain, paired.lower, paired.upper
     if gain is None or lower is None or upper is None:
         return "not_enough_evidence", "the champion has no loss, so there is no gain to measure"
     said, sure = _gain_sentence(gain, lower, upper), _percent(promotion.confidence)
-    if upper < 0:
-        return "worse", f"credibly worse: {said} with {sure} confidence each"
+    if upper < -allowance:
+        beyond = f" than the {_percent(allowance)} that a cheaper version may cost" if allowance else ""
+        return "worse", f"credibly worse{beyond}: {said} with {sure} confidence each"
+    most = max(promotion.refresh_loss, allowance)
+    if is_refresh and gain < -most:
+        return "worse", f"a refresh that is worse by more than {_percent(most)}: {said}"
     if is_refresh:
-        if gain < -promotion.refresh_loss:
-            return "worse", f"a refresh that is worse by more than {_percent(promotion.refresh_loss)}: {said}"
-        return "not_worse", f"a refresh of the champion's recipe that is not credibly worse: {said}"
+        as_wanted = (
+            "that is not credibly worse" if upper >= 0 else f"that is cheaper, for {_percent(allowance)} at most"
+        )
+        return "not_worse", f"a refresh of the champion's recipe {as_wanted}: {said}"
     if lower > 0:
         return "better", f"credibly better: {said} with {sure} confidence each"
     parts = [f"neither credibly better nor worse: {said}", power_sentence(paired)]

@@ -18,6 +18,7 @@ from nightscore.catalog.partitions import PartitionVersion
 from nightscore.errors import PromotionRefused
 from nightscore.lake.workspace import Workspace
 from nightscore.registry.capsule import Capsule
+from nightscore.registry.families import allowance
 from nightscore.registry.versions import open_capsule
 from nightscore.spec.datasets import features_dataset, labels_dataset
 from nightscore.spec.pipeline import Pipeline
@@ -39,7 +40,8 @@ class PairedRows:
 
     `frame`: key, label, the challenger's features, segment and sensitive columns, `_champion` and `_challenger`: the
     probability, or for regression the prediction. `left_out`: why a date takes no part; `rows_left_out`: labelled rows
-    of the compared dates that one of the two has no score of. `importance`: the challenger's, by feature.
+    of the compared dates that one of the two has no score of. `importance`: the challenger's, by feature. `allowance`:
+    the share of the loss that the challenger may cost for being cheaper to score with.
     """
 
     frame: pl.DataFrame
@@ -48,6 +50,7 @@ class PairedRows:
     rows_left_out: int = 0
     new_features: tuple[str, ...] = ()
     importance: Mapping[str, float] | None = None
+    allowance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,8 @@ def paired_rows(
     enough = dates[0] if len(dates) == pipeline.promotion.dates else date.min
     reasons = {night: why for night, why in sorted(left_out.items()) if night > enough}
     importance = challenger.metrics.get("importance") or {}
-    return PairedRows(frame, dates, reasons, labelled - frame.height, pair.new_features, importance)
+    spared = allowance(champion, challenger)
+    return PairedRows(frame, dates, reasons, labelled - frame.height, pair.new_features, importance, spared)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from nightscore.reports.charts import (
 )
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import TopK
+from nightscore.training.savings import savings_line
 
 _MEASURES = {
     "log_loss": "log loss, nats (lower is better)", "brier": "Brier score (lower is better)",
@@ -169,6 +170,8 @@ def _performance(facts: CardFacts) -> Iterator[Block]:
     else:
         yield f"On held-out score dates; intervals are {NOT_MEASURED}:"
     yield Table(("figure", *algorithms), rows)
+    if saved := savings_line(facts.metrics):
+        yield saved
     yield from _over_time(facts)
     yield Chart(lambda: learning_curve_chart(facts.metrics.get("curve")))
 

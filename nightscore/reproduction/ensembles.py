@@ -1,8 +1,7 @@
-"""Reproduce an ensemble: it is put together again from its members' capsules, which its snapshot pins.
+"""Reproduce a version made of versions, an ensemble or a slimmed one, from their capsules, which its snapshot pins.
 
-Nothing was fitted, so nothing is: whether a member comes out the same again is asked of each member on its own, by
-`nightscore reproduce pipeline@K`. Added here: what ensembles need beside other versions. Not here: the child's work
-(`recompute.py`).
+Whether these come out the same again is asked of each on its own, by `nightscore reproduce pipeline@K`.
+Added here: what such versions need beside others. Not here: the child's work (`recompute.py`).
 """
 
 import json
@@ -16,13 +15,15 @@ from nightscore.registry.manifest import read_manifest
 from nightscore.reproduction.compare import Comparison, Difference, compare_models
 
 
-def plan_ensemble(capsule: Path) -> dict[str, Any]:
-    """What the child must know beside the inputs: the members of the verified `capsule`, by manifest and weight."""
+def plan_derived(capsule: Path) -> dict[str, Any]:
+    """What the child must know of the versions that the verified `capsule` was made of; nothing for any other."""
     context = json.loads((capsule / "context.json").read_text(encoding="utf-8"))
-    return {"kind": "ensemble", "members": context["members"]}
+    if "members" in context:
+        return {"kind": "ensemble", "members": context["members"]}
+    return {"kind": "slimmed", "slimming": context["slimming"]} if "slimming" in context else {}
 
 
-def compare_ensembles(original: Path, again: Path, report: dict[str, Any]) -> Comparison:
+def compare_derived(original: Path, again: Path, report: dict[str, Any]) -> Comparison:
     """As for any version, and the held-out rows too: they were computed, not drawn."""
     found = compare_models(original, again, report)
     then, now = (read_manifest(folder).files.get(HELD_OUT_FILE) for folder in (original, again))
@@ -34,5 +35,6 @@ def compare_ensembles(original: Path, again: Path, report: dict[str, Any]) -> Co
 
 def members_apart(version: ModelVersion, plan: dict[str, Any]) -> dict[str, Any]:
     """For the report: what was taken as given, and the command that reproduces each member on its own."""
-    names = [f"{version.pipeline}@{member['version']}" for member in plan["members"]]
+    members = plan.get("members") or [{"version": plan["slimming"]["of"]}]
+    names = [f"{version.pipeline}@{member['version']}" for member in members]
     return {"members": {name: f"nightscore reproduce {name}" for name in names}}

@@ -17,15 +17,15 @@ from nightscore.registry.sources import archive_commit, unpack_sources
 from nightscore.registry.verify import verify_capsule
 from nightscore.reproduction.attempts import Attempt, attempted
 from nightscore.reproduction.compare import Comparison, compare_models
-from nightscore.reproduction.ensembles import compare_ensembles, members_apart, plan_ensemble
+from nightscore.reproduction.ensembles import compare_derived, members_apart, plan_derived
 from nightscore.reproduction.sandbox import choose_interpreter, copy_out, lay_out, open_sandbox, recompute
-from nightscore.training.ensemble import ENSEMBLE
 
 
 def reproduce_version(workspace: Workspace, version: ModelVersion, asked_by: str, run_id: str = "") -> Reproduction:
     """Train `version` again as it was trained, compare, and keep the outcome in the catalog.
 
-    An ensemble is put together again from its members' capsules; the report says how each member is reproduced.
+    An ensemble, or a slimmed version, is made again from the capsules of the versions it was made of; the report says
+    how each of these is reproduced.
     Raises CannotReproduce, also kept, when something that it was made of cannot be had any more.
     """
     attempt = Attempt(version.pipeline, "model", version.version, None, None, asked_by, run_id)
@@ -40,8 +40,8 @@ def _compare(workspace: Workspace, version: ModelVersion, folder: Path, facts: d
     verify_capsule(capsule, version.manifest_sha256)
     unpack_sources(_sources(workspace, version, capsule), folder / "sources")
     lay_out(store, version.snapshot_md5, folder / "inputs", f"the snapshot of {version.name}")
-    is_ensemble = version.algorithm == ENSEMBLE
-    if not is_ensemble and not (folder / "inputs" / TRAINING_SET_FILE).exists():
+    derived = plan_derived(capsule)
+    if derived.get("kind") != "ensemble" and not (folder / "inputs" / TRAINING_SET_FILE).exists():
         raise ObjectMissing(
             f"Restoring the snapshot of {version.name}", f"it names no {TRAINING_SET_FILE}", "train the version anew"
         )
@@ -49,13 +49,13 @@ def _compare(workspace: Workspace, version: ModelVersion, folder: Path, facts: d
     interpreter = choose_interpreter(workspace, lock, version.provenance or {}, folder, version.name)
     plan = {
         "contract": 1, "kind": "model", "pipeline": version.pipeline, "sources": folder / "sources",
-        "inputs": folder / "inputs", **(plan_ensemble(capsule) if is_ensemble else {}),
+        "inputs": folder / "inputs", **derived,
     }  # fmt: skip
     threads = json.loads((capsule / "environment.json").read_text(encoding="utf-8"))["threads"]
     report = recompute(interpreter, folder, plan, threads)
-    if is_ensemble:
+    if derived:
         facts |= members_apart(version, plan)
-        comparison = compare_ensembles(capsule, folder / "capsule", report)
+        comparison = compare_derived(capsule, folder / "capsule", report)
     else:
         comparison = compare_models(capsule, folder / "capsule", report, folder / "inputs" / TRAINING_SET_FILE)
     facts |= {

@@ -6,7 +6,7 @@ Added here: a rule about the life of a model. Not here: rules of one section (`s
 from collections.abc import Callable, Iterator
 
 from nightscore.spec.pipeline import Finding, Pipeline
-from nightscore.spec.training import Linear
+from nightscore.spec.training import Calibration, Cascade, Linear
 from nightscore.spec.tuning import SearchSpace
 
 TUNED_BY_LINEAR = frozenset({"l2"})
@@ -20,14 +20,28 @@ def check_learning(spec: Pipeline) -> list[Finding]:
 
 def _window(spec: Pipeline) -> Iterator[Finding]:
     training = spec.training
-    calibrated = training.calibration.dates if training.calibration else 0
-    if training.calibration and training.holdout_days + calibrated >= training.window_days:
-        found = f"{calibrated} dates beside {training.holdout_days} that are held out"
-        yield ("training", "calibration", "dates"), found, f"together fewer than window_days {training.window_days}"
+    for where, section in (("calibration", training.calibration), ("algorithm", training.algorithm)):
+        apart = section.dates if isinstance(section, Calibration | Cascade) else 0
+        if apart and training.holdout_days + apart >= training.window_days:
+            found = f"{apart} dates beside {training.holdout_days} that are held out"
+            yield ("training", where, "dates"), found, f"together fewer than window_days {training.window_days}"
     if training.folds > training.holdout_days:
         yield ("training", "folds"), str(training.folds), f"at most holdout_days {training.holdout_days}"
     if training.calibration and spec.task != "binary":
         yield ("training", "calibration"), f"task {spec.task}", "a binary task; only probabilities are calibrated"
+
+
+def _cascade(spec: Pipeline) -> Iterator[Finding]:
+    cascade = spec.training.algorithm
+    if not isinstance(cascade, Cascade):
+        return
+    where, small = ("training", "algorithm"), cascade.small.trees
+    if spec.task != "binary":
+        yield where, f"task {spec.task}", "a binary task; only a probability has a band where it is uncertain"
+    if cascade.full.trees < 2:
+        yield (*where, "full", "trees"), str(cascade.full.trees), "at least 2, of which the first stage has fewer"
+    elif small is not None and small >= cascade.full.trees:
+        yield (*where, "small", "trees"), str(small), f"fewer than the full model's trees {cascade.full.trees}"
 
 
 def _tuning(spec: Pipeline) -> Iterator[Finding]:
@@ -101,6 +115,7 @@ def _reasons(spec: Pipeline) -> Iterator[Finding]:
 
 _CHECKS: tuple[tuple[Callable[[Pipeline], Iterator[Finding]], frozenset[str]], ...] = (
     (_window, frozenset({"training", "task"})),
+    (_cascade, frozenset({"training", "task"})),
     (_tuning, frozenset({"training"})),
     (_rollout, frozenset({"rollout", "entity"})),
     (_fairness, frozenset({"promotion", "features", "task"})),

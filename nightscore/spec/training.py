@@ -111,7 +111,32 @@ class Rule(SpecModel):
     )
 
 
-Algorithm = Annotated[LightGbm | Linear | Constant | Rule, Field(discriminator="type")]
+class Small(SpecModel):
+    """The first stage of a cascade: the first trees of the full model."""
+
+    trees: int | None = Field(default=None, ge=1, le=9_999, description="how many; the cheapest number where absent")
+
+
+class Cascade(SpecModel):
+    """Boosted trees in two stages: the first of them score every row, all of them the rows where that matters."""
+
+    type: Literal["cascade"]
+    full: LightGbm
+    small: Small = Small()
+    dates: int = Field(default=14, ge=2, description="the score dates before those held out that the band is fitted on")
+    max_loss_share: float = Field(default=0.01, gt=0, le=0.1, description="share of the full model's loss it may cost")
+    max_flip_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=0.5,
+        description="differing decisions, as a share of the full model's yes decisions",
+    )
+
+
+Alone = LightGbm | Linear | Constant | Rule
+"""What is fitted to rows alone, without dates of its own."""
+Algorithm = Annotated[LightGbm | Linear | Constant | Rule | Cascade, Field(discriminator="type")]
+Baseline = Annotated[LightGbm | Linear | Constant | Rule, Field(discriminator="type")]
 
 
 class Calibration(SpecModel):
@@ -132,6 +157,12 @@ class Training(SpecModel):
     min_rows: int = Field(default=1000, ge=1)
     seed: int = Field(default=20130401, ge=0, le=2**31 - 1)
     algorithm: Algorithm
-    baselines: tuple[Algorithm, ...] = (Constant(type="constant"),)
+    baselines: tuple[Baseline, ...] = (Constant(type="constant"),)
     calibration: Calibration | None = None
     tuning: Tuning | None = None
+
+    @property
+    def dates_apart(self) -> int:
+        """Score dates just before those held out that no model learns: they calibrate, or fit a cascade's band."""
+        banded = self.algorithm.dates if isinstance(self.algorithm, Cascade) else 0
+        return max(self.calibration.dates if self.calibration else 0, banded)

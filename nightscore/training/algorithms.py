@@ -12,8 +12,9 @@ from typing import Protocol, Self
 import numpy as np
 
 from nightscore.spec.base import Task
-from nightscore.spec.training import Algorithm, Constant, LightGbm, Linear
+from nightscore.spec.training import Alone, Constant, LightGbm, Linear
 from nightscore.training.boosted import LightGbmModel, fit_lightgbm
+from nightscore.training.cascade import CascadeModel
 from nightscore.training.linear import LinearModel, fit_linear
 from nightscore.training.matrix import Encoding, Examples, Matrix, Vector
 from nightscore.training.rule import RuleModel, fit_rule
@@ -71,7 +72,7 @@ class ConstantModel:
         return self.value.hex()
 
 
-def fit_algorithm(algorithm: Algorithm, examples: Examples, task: Task, seed: int) -> Model:
+def fit_algorithm(algorithm: Alone, examples: Examples, task: Task, seed: int) -> Model:
     """`algorithm` fitted to `examples`, in the order given.
 
     The row order is part of the result: the caller sorts rows by key. Raises SpecError for a rule that cannot be
@@ -93,6 +94,8 @@ def read_model(algorithm_type: str, data: bytes, encoding: Encoding) -> Model:
     """
     if algorithm_type == "lightgbm":
         return LightGbmModel.from_bytes(data, encoding)
+    if algorithm_type == "cascade":
+        return CascadeModel.from_bytes(data, encoding)
     if algorithm_type == "linear":
         return LinearModel.from_bytes(data, encoding)
     if algorithm_type == "constant":
@@ -113,6 +116,6 @@ def algorithm_of(model: Model) -> str:
 
 MODEL_FILES = {
     "lightgbm": "model.txt", "linear": "model.skops", "constant": "model.json", "rule": "model.rule.json",
-    "ensemble": "model.ensemble.json",
+    "ensemble": "model.ensemble.json", "cascade": "model.cascade.json",
 }  # fmt: skip
 """The file that holds each algorithm's model in a capsule."""

@@ -4,7 +4,7 @@ Added here: a setting of LightGBM. Not here: anything that would let a thread co
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -19,6 +19,8 @@ FUNCTION_LINES = (
 )  # fmt: skip
 """The lines of a model file that decide scores; counts, gains and parameters are its history."""
 CURVE_POINTS = 100
+Objective = Task | Literal["cross_entropy"]
+"""A task's own loss; cross entropy takes probabilities for labels, and scores as a binary task does."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,32 @@ class LightGbmModel:
         """Summed leaf values (rows,): log odds for a binary task."""
         return self._score(matrix, threads=1, raw=True)
 
-    def _score(self, matrix: Matrix, threads: int, raw: bool) -> Vector:
+    @property
+    def trees(self) -> int:
+        """How many trees are summed."""
+        return int(self.booster.current_iteration())
+
+    def raw_of_first(self, matrix: Matrix, trees: int, threads: int = 1) -> Vector:
+        """Summed leaf values (rows,) of the first `trees`, bit for bit as if there were no others."""
+        return self._score(matrix, threads, raw=True, num_iteration=trees)
+
+    def first(self, trees: int, encoding: Encoding) -> Self:
+        """The model of the first `trees` alone, in the same `encoding`."""
+        return self.from_bytes(self.booster.model_to_string(num_iteration=trees).encode(), encoding)
+
+    def _score(self, matrix: Matrix, threads: int, raw: bool, num_iteration: int = -1) -> Vector:
         if not matrix.shape[0]:
             return np.empty(0)
-        return np.asarray(self.booster.predict(matrix, raw_score=raw, num_threads=threads), dtype=np.float64)
+        scores = self.booster.predict(matrix, raw_score=raw, num_threads=threads, num_iteration=num_iteration)
+        return np.asarray(scores, dtype=np.float64)
+
+    def contributions(self, matrix: Matrix, threads: int, trees: int = -1) -> tuple[Matrix, Vector]:
+        """TreeSHAP of the first `trees`, or of all: contributions (rows, features) and base (rows,)."""
+        if not matrix.shape[0]:
+            return np.empty(matrix.shape), np.empty(0)
+        parts = self.booster.predict(matrix, pred_contrib=True, num_threads=threads, num_iteration=trees)
+        found = np.asarray(parts, dtype=np.float64)
+        return found[:, :-1], found[:, -1]
 
     def function_text(self) -> str:
         """Thresholds, children, leaf values and category bitsets of every tree."""
@@ -71,7 +95,7 @@ class LightGbmModel:
         return dict(zip(self.booster.feature_name(), map(float, gains), strict=True))
 
 
-def fit_lightgbm(algorithm: LightGbm, examples: Examples, task: Task, seed: int) -> LightGbmModel:
+def fit_lightgbm(algorithm: LightGbm, examples: Examples, objective: Objective, seed: int) -> LightGbmModel:
     """Trees fitted to `examples`; the same bytes for the same input."""
     import lightgbm
 
@@ -81,7 +105,7 @@ def fit_lightgbm(algorithm: LightGbm, examples: Examples, task: Task, seed: int)
         feature_name=list(examples.encoding.names),
         categorical_feature=list(examples.encoding.category_indexes),
     )
-    booster = lightgbm.train(_parameters(algorithm, task, seed), data, num_boost_round=algorithm.trees)
+    booster = lightgbm.train(_parameters(algorithm, objective, seed), data, num_boost_round=algorithm.trees)
     return LightGbmModel.from_bytes(booster.model_to_string().encode(), examples.encoding)
 
 
@@ -112,9 +136,9 @@ def _losses(model: LightGbmModel, examples: Examples, ends: list[int], task: Tas
     return found
 
 
-def _parameters(algorithm: LightGbm, task: Task, seed: int) -> dict[str, object]:
+def _parameters(algorithm: LightGbm, objective: Objective, seed: int) -> dict[str, object]:
     return {
-        "objective": task,
+        "objective": objective,
         "num_leaves": algorithm.leaves,
         "learning_rate": algorithm.learning_rate,
         "min_data_in_leaf": algorithm.min_rows_in_leaf,

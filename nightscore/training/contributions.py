@@ -10,7 +10,6 @@ import numpy as np
 
 from nightscore.errors import FeatureBuildFailed, SpecError
 from nightscore.training.algorithms import ConstantModel, Model
-from nightscore.training.boosted import LightGbmModel
 from nightscore.training.linear import LinearModel
 from nightscore.training.matrix import Encoding, Matrix, Vector
 from nightscore.training.rule import RuleModel
@@ -34,8 +33,6 @@ def contributions(model: Model, matrix: Matrix, encoding: Encoding, threads: int
     Raises SpecError for a model that cannot be taken apart, FeatureBuildFailed where `matrix` is not the encoding's.
     """
     _check_width(matrix, encoding)
-    if isinstance(model, LightGbmModel):
-        return _of_trees(model, matrix, threads)
     if isinstance(model, LinearModel):
         return _of_terms(model, matrix)
     if isinstance(model, ConstantModel | RuleModel):
@@ -47,13 +44,6 @@ def contributions(model: Model, matrix: Matrix, encoding: Encoding, threads: int
         f"{type(model).__name__} cannot be taken apart into its features' contributions",
         "switch reasons off in the spec, or choose an algorithm that has them, such as lightgbm or linear",
     )
-
-
-def _of_trees(model: LightGbmModel, matrix: Matrix, threads: int) -> tuple[Matrix, Vector]:
-    if not matrix.shape[0]:
-        return np.empty(matrix.shape), np.empty(0)
-    parts = np.asarray(model.booster.predict(matrix, pred_contrib=True, num_threads=threads), dtype=np.float64)
-    return parts[:, :-1], parts[:, -1]
 
 
 def _of_terms(model: LinearModel, matrix: Matrix) -> tuple[Matrix, Vector]:

@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 
 from nightscore.errors import FeatureBuildFailed, NotEnoughData
-from nightscore.measures.calibration import NO_CALIBRATION, Calibrator, fit_calibrator, reliability
+from nightscore.measures.calibration import NO_CALIBRATION, Calibrator, reliability
 from nightscore.spec.pipeline import Pipeline
-from nightscore.spec.training import Algorithm
+from nightscore.spec.training import Algorithm, Alone, Cascade
 from nightscore.training.algorithms import Model, fit_algorithm
 from nightscore.training.boosted import LightGbmModel, learning_curve
+from nightscore.training.cascade import CascadeModel
 from nightscore.training.evaluate import (
     Scored,
     evaluate,
@@ -37,6 +38,7 @@ from nightscore.training.matrix import (
     row_key,
 )
 from nightscore.training.reference import Reference
+from nightscore.training.routing import calibrator_of, fit_cascade, measure_cascade
 from nightscore.training.worth import measure_worth
 
 GOLDEN_ROWS = 200
@@ -93,29 +95,39 @@ def train(frame: pl.DataFrame, pipeline: Pipeline) -> Trained:
     The row order does not matter. Raises NotEnoughData with every reason, FeatureBuildFailed for a frame that does
     not fit the spec, SpecError for a rule that cannot be evaluated.
     """
-    rows = _sorted_rows(frame, pipeline)
+    rows = sort_rows(frame, pipeline)
     split = split_dates(rows[SCORE_DATE].unique().sort().to_list(), pipeline)
     _require_enough(rows, split, pipeline)
     algorithm = pipeline.training.algorithm
-    folds = _fit_folds(rows, split, pipeline, algorithm)
-    scored: dict[str, Scored] = {algorithm.type: _score_folds(rows, split, folds)}
+    folds = fit_folds(rows, split, pipeline, algorithm)
+    final = _fit_and_calibrate(rows, split.learn, split.calibrate, pipeline, algorithm)
+    trained = assemble(rows, split, folds, final, pipeline)
+    return replace(trained, metrics=trained.metrics | _routing(rows, split, folds, final, pipeline))
+
+
+def assemble(
+    rows: pl.DataFrame, split: Split, folds: Sequence[Fitted], final: Fitted, pipeline: Pipeline
+) -> Trained:  # fmt: skip
+    """The final model with what the models of `folds`, and baselines fitted here, show on the held-out dates."""
+    algorithm = pipeline.training.algorithm
+    scored: dict[str, Scored] = {algorithm.type: score_folds(rows, split, folds)}
     for baseline in pipeline.training.baselines:
         name = _free_name(baseline.type, scored)
-        scored[name] = _score_folds(rows, split, _fit_folds(rows, split, pipeline, baseline))
-    final = _fit_and_calibrate(rows, split.learn, split.calibrate, pipeline, algorithm)
+        scored[name] = score_folds(rows, split, fit_folds(rows, split, pipeline, baseline))
     return Trained(
         pipeline=pipeline,
         model=final.model,
         encoding=final.encoding,
         calibrator=final.calibrator,
         metrics=_measure(rows, split, scored, pipeline) | {"curve": _curve(rows, split, folds[-1], pipeline)},
-        importance=final.model.importance() if isinstance(final.model, LightGbmModel) else {},
+        importance=final.model.importance() if isinstance(final.model, LightGbmModel | CascadeModel) else {},
         golden=_golden(rows, final),
-        held_out=_held_out(_of(rows, split.held_out), scored[algorithm.type], pipeline),
+        held_out=_held_out(rows_of(rows, split.held_out), scored[algorithm.type], pipeline),
     )
 
 
-def _sorted_rows(frame: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:
+def sort_rows(frame: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:
+    """The training frame sorted by key; FeatureBuildFailed with every reason why nothing can be learnt from it."""
     key = row_key(pipeline)
     found = [f"column {name} is missing" for name in (*key, pipeline.label.column) if name not in frame.columns]
     if not found:
@@ -162,11 +174,11 @@ def _shortages(rows: pl.DataFrame, split: Split, pipeline: Pipeline) -> Iterator
         yield f"{dates} score dates, expected more than the {apart} that are held out{also}"
     elif not split.folds[0].fit:
         yield f"no score date is mature by the first that is held out, {split.folds[0].evaluate[0]}"
-    if split.calibrate and (few := _of(rows, split.calibrate).height) < CALIBRATION_ROWS:
+    if split.calibrate and (few := rows_of(rows, split.calibrate).height) < CALIBRATION_ROWS:
         yield f"{few} rows on the dates that calibrate, expected at least {CALIBRATION_ROWS}"
     if pipeline.task == "binary":
         for name, part in _parts(split):
-            labels = _of(rows, part)[pipeline.label.column]
+            labels = rows_of(rows, part)[pipeline.label.column]
             if labels.n_unique() == 1:
                 yield f"one class only, {labels[0]}, on {name}"
 
@@ -180,14 +192,14 @@ def _parts(split: Split) -> Iterator[tuple[str, Sequence[date]]]:
     yield "all dates" + (" but those that calibrate" if split.calibrate else ""), split.learn
 
 
-def _fit_folds(rows: pl.DataFrame, split: Split, pipeline: Pipeline, algorithm: Algorithm) -> list[Fitted]:
+def fit_folds(rows: pl.DataFrame, split: Split, pipeline: Pipeline, algorithm: Algorithm) -> list[Fitted]:
     """Each fold's model, with a calibrator of its own."""
     return [_fit_and_calibrate(rows, fold.fit, split.calibrate, pipeline, algorithm) for fold in split.folds]
 
 
-def _score_folds(rows: pl.DataFrame, split: Split, folds: Sequence[Fitted]) -> Scored:
+def score_folds(rows: pl.DataFrame, split: Split, folds: Sequence[Fitted]) -> Scored:
     """All held-out rows, each scored by the model of its fold."""
-    parts = [fitted.score(_of(rows, fold.evaluate)) for fitted, fold in zip(folds, split.folds, strict=True)]
+    parts = [fitted.score(rows_of(rows, fold.evaluate)) for fitted, fold in zip(folds, split.folds, strict=True)]
     probabilities = [fitted.calibrator.apply(scores) for fitted, scores in zip(folds, parts, strict=True)]
     return Scored(np.concatenate(parts), np.concatenate(probabilities))
 
@@ -195,12 +207,38 @@ def _score_folds(rows: pl.DataFrame, split: Split, folds: Sequence[Fitted]) -> S
 def _fit_and_calibrate(
     rows: pl.DataFrame, learn: Sequence[date], calibrate: Sequence[date], pipeline: Pipeline, algorithm: Algorithm
 ) -> Fitted:
-    fitted = _fit(_of(rows, learn), pipeline, algorithm)
-    calibration = pipeline.training.calibration
-    if calibration is None:
+    late = rows_of(rows, calibrate)
+    if isinstance(algorithm, Cascade):
+        full = _fit(rows_of(rows, learn), pipeline, algorithm.full)
+        assert isinstance(full.model, LightGbmModel)
+        fitted = replace(full, model=fit_cascade(algorithm, full.model, full.encoding, late, pipeline))
+    else:
+        fitted = _fit(rows_of(rows, learn), pipeline, algorithm)
+    return calibrated(fitted, late, pipeline)
+
+
+def calibrated(fitted: Fitted, late: pl.DataFrame, pipeline: Pipeline) -> Fitted:
+    """`fitted` with the calibrator that the spec asks for, fitted to its scores of the rows `late`."""
+    if pipeline.training.calibration is None:
         return fitted
-    late = _of(rows, calibrate)
-    return replace(fitted, calibrator=fit_calibrator(calibration.method, fitted.score(late), labels_of(late, pipeline)))
+    return replace(fitted, calibrator=calibrator_of(fitted.score(late), labels_of(late, pipeline), pipeline))
+
+
+def _routing(
+    rows: pl.DataFrame, split: Split, folds: Sequence[Fitted], final: Fitted, pipeline: Pipeline
+) -> dict[str, Any]:
+    """What a cascade saves and loses on the held-out dates against its full models; nothing for other models."""
+    cascades = [(one, one.model) for one in folds if isinstance(one.model, CascadeModel)]
+    if not isinstance(final.model, CascadeModel):
+        return {}
+    late = rows_of(rows, split.calibrate)
+    alone = [calibrated(replace(one, model=model.full), late, pipeline) for one, model in cascades]
+    own, full = score_folds(rows, split, folds), score_folds(rows, split, alone)
+    routed = [
+        (model, model.escalates(examples_of(rows_of(rows, fold.evaluate), one.encoding, pipeline).matrix))
+        for (one, model), fold in zip(cascades, split.folds, strict=True)
+    ]
+    return {"cascade": measure_cascade(final.model, routed, rows_of(rows, split.held_out), own, full, pipeline)}
 
 
 def _measure(rows: pl.DataFrame, split: Split, scored: Mapping[str, Scored], pipeline: Pipeline) -> dict[str, Any]:
@@ -208,9 +246,9 @@ def _measure(rows: pl.DataFrame, split: Split, scored: Mapping[str, Scored], pip
 
     `fit` (of the last fold), `held_out`, `all` and `calibrate` are first, last, dates and rows of each part.
     """
-    late, algorithm = _of(rows, split.held_out), pipeline.training.algorithm.type
+    late, algorithm = rows_of(rows, split.held_out), pipeline.training.algorithm.type
     labels, own, binary = labels_of(late, pipeline), scored[algorithm], pipeline.task == "binary"
-    spans = {part: _span(_of(rows, dates)) for part, dates in _dates_of_parts(rows, split).items()}
+    spans = {part: _span(rows_of(rows, dates)) for part, dates in _dates_of_parts(rows, split).items()}
     calibration = pipeline.training.calibration
     return {
         "algorithm": algorithm,
@@ -237,15 +275,17 @@ def _dates_of_parts(rows: pl.DataFrame, split: Split) -> dict[str, Sequence[date
 
 
 def _curve(rows: pl.DataFrame, split: Split, last: Fitted, pipeline: Pipeline) -> dict[str, Any] | None:
-    """The learning curve of the last fold's model, which only boosted trees have."""
-    if not isinstance(last.model, LightGbmModel):
+    """The learning curve of the last fold's model, which only boosted trees have; a cascade's is its full model's."""
+    trees = last.model.full if isinstance(last.model, CascadeModel) else last.model
+    if not isinstance(trees, LightGbmModel):
         return None
     fold = split.folds[-1]
-    fit, held_out = (_examples(_of(rows, dates), last.encoding, pipeline) for dates in (fold.fit, fold.evaluate))
-    return learning_curve(last.model, fit, held_out, pipeline.task)
+    fit, held_out = (examples_of(rows_of(rows, dates), last.encoding, pipeline) for dates in (fold.fit, fold.evaluate))
+    return learning_curve(trees, fit, held_out, pipeline.task)
 
 
-def _of(rows: pl.DataFrame, dates: Sequence[date]) -> pl.DataFrame:
+def rows_of(rows: pl.DataFrame, dates: Sequence[date]) -> pl.DataFrame:
+    """The rows of `dates`, in their order."""
     return rows.filter(pl.col(SCORE_DATE).is_in(pl.Series(dates, dtype=pl.Date).implode()))
 
 
@@ -254,13 +294,14 @@ def _free_name(name: str, taken: dict[str, Any]) -> str:
     return f"{name}_{same + 1}" if same else name
 
 
-def _fit(rows: pl.DataFrame, pipeline: Pipeline, algorithm: Algorithm) -> Fitted:
+def _fit(rows: pl.DataFrame, pipeline: Pipeline, algorithm: Alone) -> Fitted:
     encoding = fit_encoding(rows, pipeline)
-    examples = _examples(rows, encoding, pipeline)
+    examples = examples_of(rows, encoding, pipeline)
     return Fitted(fit_algorithm(algorithm, examples, pipeline.task, pipeline.training.seed), encoding)
 
 
-def _examples(rows: pl.DataFrame, encoding: Encoding, pipeline: Pipeline) -> Examples:
+def examples_of(rows: pl.DataFrame, encoding: Encoding, pipeline: Pipeline) -> Examples:
+    """What a model is fitted to, in the order of `rows`."""
     return Examples(encode(rows.select(encoding.names), encoding), labels_of(rows, pipeline), encoding)
 
 

@@ -46,7 +46,7 @@ def split_dates(dates: Sequence[date], pipeline: Pipeline) -> Split:
     on where the window is too short; the caller judges.
     """
     training = pipeline.training
-    calibrated = training.calibration.dates if training.calibration else 0
+    calibrated = training.dates_apart
     at = max(len(dates) - training.holdout_days, 0)
     early, held_out = tuple(dates[:at]), tuple(dates[at:])
     mature = _mature(early, held_out[0], pipeline) if held_out else early

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from nightscore.spec.training import Algorithm
+from nightscore.spec.training import Alone
 from nightscore.spec.tuning import FloatRange, IntegerRange, SearchSpace
 from nightscore.training.matrix import Vector
 
@@ -17,7 +17,7 @@ INCUMBENT = 0
 """The number of the trial that has the spec's own settings."""
 
 
-def settings_of(space: SearchSpace, algorithm: Algorithm, seed: int, number: int) -> Algorithm:
+def settings_of(space: SearchSpace, algorithm: Alone, seed: int, number: int) -> Alone:
     """The settings of trial `number`: `algorithm` itself for trial 0, else a validated copy with other values."""
     if number == INCUMBENT:
         return algorithm

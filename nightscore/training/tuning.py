@@ -16,7 +16,7 @@ import polars as pl
 from nightscore.errors import NotEnoughData, SpecError
 from nightscore.measures.paired import losses
 from nightscore.spec.pipeline import Pipeline
-from nightscore.spec.training import Algorithm
+from nightscore.spec.training import Alone, Cascade
 from nightscore.spec.tuning import Tuning
 from nightscore.training.algorithms import fit_algorithm
 from nightscore.training.folds import Fold, split_dates, tuning_folds
@@ -193,6 +193,7 @@ def _run_trial(
     from lightgbm.basic import LightGBMError
 
     begun, training = clock(), pipeline.training
+    assert not isinstance(training.algorithm, Cascade)
     algorithm = settings_of(require_tuning(pipeline).space, training.algorithm, training.seed, number)
     settings, measured = algorithm.model_dump(mode="json"), Folds()
 
@@ -209,7 +210,7 @@ def _run_trial(
     return result("done")
 
 
-def _measure(rows: pl.DataFrame, fold: Fold, pipeline: Pipeline, algorithm: Algorithm) -> tuple[DayLoss, ...]:
+def _measure(rows: pl.DataFrame, fold: Fold, pipeline: Pipeline, algorithm: Alone) -> tuple[DayLoss, ...]:
     """Fit on the past of a fold, lose on its dates; ValueError when a loss is no finite number."""
     early, late, column = _rows_of(rows, fold.fit), _rows_of(rows, fold.evaluate), pipeline.label.column
     encoding = fit_encoding(early, pipeline)

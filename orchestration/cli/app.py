@@ -32,6 +32,7 @@ from orchestration.cli import (
     reviews,
     rollbacks,
     rollouts,
+    slimming,
     specs,
     tune,
     up,
@@ -51,6 +52,7 @@ app.command("run")(nights.run)
 app.command("train")(nights.train)
 app.command("attempt")(attempts.attempt)
 app.command("tune")(tune.tune)
+app.command("slim")(slimming.slim)
 app.command("ci")(ci.ci)
 app.command("status")(nights.status)
 app.command("report")(reports.report)
@@ -103,5 +105,5 @@ def main() -> None:
 def _settings_error(error: ValidationError) -> NightscoreError:
     if error.title != "Settings":
         raise error
-    found = [f"NIGHTSCORE_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+    found = [f"NIGHTSCORE_{'__'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
     return SettingsError("Reading the settings", found, "correct these environment variables")

@@ -9,6 +9,7 @@ from typing import Any
 
 from nightscore.catalog.decisions import Decision
 from nightscore.catalog.models import ModelVersion
+from nightscore.training.savings import savings_line
 from orchestration.cli.night_tables import print_model
 from orchestration.cli.output import print_table, stdout
 
@@ -62,6 +63,8 @@ def print_version(found: ModelVersion, aliases: Sequence[str]) -> None:
              if fact in provenance]  # fmt: skip
     print_table(found.name, ("fact", "value"), rows)
     print_model(found)
+    if saved := savings_line(found.metrics):
+        stdout().print(f"{saved}\n", soft_wrap=True)
     gains = sorted(found.metrics.get("importance", {}).items(), key=lambda pair: -pair[1])[:15]
     print_table("Importance (total gain)", ("feature", "gain"), gains)
 
