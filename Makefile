@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PIPELINE ?= flight_delay
+ROWS ?= 100000
+REPEATS ?= 3
 
-.PHONY: help nightly install check test unit lock clean stop
+.PHONY: help nightly install check test unit bench lock clean stop sanitize
 
 help:            ## Show what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 12
@@ -40,6 +42,12 @@ unit: $(STAMP) ## Only the fast tests
 
 test: check ## Everything
 	$(BIN)/pytest -q -n 2 --dist loadfile tests
+
+bench: $(STAMP) ## Race other scorers over the same files, then write benchmarks/RESULTS.md; ROWS=1000000 ONLY=pandas,ray REPEATS=3
+	$(BIN)/python -m benchmarks.bench --rows $(ROWS) --repeats $(REPEATS) --only "$(ONLY)" --date $$(date +%F) $(BENCH)
+
+sanitize: $(STAMP) ## The kernel's tests under the address and undefined-behaviour sanitizers (gcc)
+	tests/sanitizers/run.sh
 
 lock: | $(UV) ## Compile requirements.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 \
