@@ -5,6 +5,7 @@ every change gives every dataset new hashes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,18 @@ def write_batches(batches: Iterable[pl.DataFrame], key: Sequence[str], path: Pat
     parts = iter(batches)
     first = next(parts)
     digest, rows = TableDigest(first.schema, key), 0
-    with _open_writer(path, first) as writer:
+    with _open_writer(path, first) as writer, ThreadPoolExecutor(1) as pool:
+        encoded: Future[None] | None = None
         for group in _full_groups(first, parts):
             if not digest.take(group):
                 raise _disordered(key, rows)
-            writer.write_table(_table(group))
             rows += group.height
+            # One group is encoded while the next is made and hashed.
+            if encoded is not None:
+                encoded.result()
+            encoded = pool.submit(writer.write_table, _table(group))
+        assert encoded is not None
+        encoded.result()
         content_sha256 = digest.hexdigest()
         writer.add_key_value_metadata({CONTENT_HASH: content_sha256})
     return Written(content_sha256, rows)

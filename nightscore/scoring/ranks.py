@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
 Ranks = npt.NDArray[np.uint32]
+Places = npt.NDArray[np.int64]
 PART_ROWS, MOST_PARTS = 1 << 18, 32
 """About so many rows are sorted together, or more where that would make more parts: each looks through all rows."""
 
@@ -57,7 +58,18 @@ def _order(merit: Vector, score: Vector, low: float, high: float) -> Ranks:
     if low != -np.inf:
         within &= merit > low
     rows = np.flatnonzero(within).astype(np.uint32)
-    chosen = merit[rows]
-    if score is merit:
-        return np.asarray(rows[np.argsort(-chosen, kind="stable")])
-    return np.asarray(rows[np.lexsort((-score[rows], -chosen))])
+    falling = -merit[rows]
+    order = np.argsort(falling)  # several times faster than a stable sort, which only ties need
+    return np.asarray(rows[_settle_ties(order, falling[order], None if score is merit else score[rows])])
+
+
+def _settle_ties(order: Places, values: Vector, score: Vector | None) -> Places:
+    """`order` with rows of equal `values` by the higher score, then by their number."""
+    equal = values[1:] == values[:-1]
+    if not equal.any():
+        return order
+    tied = np.flatnonzero(np.concatenate([[False], equal]) | np.concatenate([equal, [False]]))
+    run = np.cumsum(np.concatenate([[True], ~equal]))[tied]
+    keys = (order[tied], run) if score is None else (order[tied], -score[order[tied]], run)
+    order[tied] = order[tied][np.lexsort(keys)]
+    return order

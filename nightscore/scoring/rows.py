@@ -71,10 +71,11 @@ class Rows:
         array = self.table.column(name)
         if levels is None or not _is_dictionary(array):
             return np.ascontiguousarray(encode_column(pl.Series(array), levels))
-        codes = encode_column(pl.Series(array.dictionary, dtype=pl.String), levels)
+        code_of = {level: float(code) for code, level in enumerate(levels)}
+        values = array.dictionary.to_pylist()
         # The last entry stands for a missing value.
-        table = np.append(codes, np.nan)
-        return np.asarray(table[array.indices.fill_null(len(codes)).to_numpy()])
+        table = np.array([*(code_of.get(value, np.nan) for value in values), np.nan])
+        return np.asarray(table[array.indices.fill_null(len(values)).to_numpy()])
 
 
 def read_rows(

@@ -6,7 +6,7 @@ Added here: another number that is kept of every row. Not here: ranks, decisions
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from nightscore.scoring.arms import Arms
 from nightscore.scoring.engine import KERNEL_ROWS, Engine, EngineUse, choose_engine
 from nightscore.scoring.reuse import EarlierNight, KnownScores
 from nightscore.scoring.rows import Features, Rows, read_rows
-from nightscore.training.matrix import Vector
+from nightscore.training.matrix import Matrix, Vector
 
 SAMPLE_ROWS = 10_000
 
@@ -48,17 +48,19 @@ class _Member:
     stride: int
     refused: EngineUse | None
     known: KnownScores | None
+    seen: int = 0
     checked: int = 0
     reused: int = 0
+    sample: list[Matrix] = field(default_factory=list)
 
     def score(self, rows: Rows) -> Vector:
-        """Scores (rows,), the kernel's proven in every `stride`-th row; raises _BitsDiffer."""
+        """Scores (rows,); of the kernel's every `stride`-th row is kept for `prove`."""
         columns = rows.columns(self.capsule.encoding)
         if self.known is not None:
             return self._score_changed(self.known, rows, columns)
         scores = self.engine.score(columns)
         if self.engine.evaluate is not None:
-            self._prove(columns, scores)
+            self._keep_sample(columns, scores)
         return scores
 
     def _score_changed(self, known: KnownScores, rows: Rows, columns: list[Vector]) -> Vector:
@@ -69,11 +71,20 @@ class _Member:
         self.reused += len(earlier)
         return scores
 
-    def _prove(self, columns: Sequence[Vector], scores: Vector) -> None:
-        expected = self.engine.score_by_model([column[:: self.stride] for column in columns])
-        differing = int((expected.view(np.int64) != np.ascontiguousarray(scores[:: self.stride]).view(np.int64)).sum())
-        self.checked += len(expected)
-        if differing:
+    def _keep_sample(self, columns: Sequence[Vector], scores: Vector) -> None:
+        places = slice(-self.seen % self.stride, None, self.stride)
+        self.seen += len(scores)
+        self.sample.append(np.column_stack([*(column[places] for column in columns), scores[places]]))
+
+    def prove(self) -> None:
+        """Score the sample by the model's own code; raises _BitsDiffer."""
+        if not self.sample:
+            return
+        sample = np.concatenate(self.sample)
+        expected = self.engine.model.predict(np.ascontiguousarray(sample[:, :-1]), self.engine.threads)
+        found = np.ascontiguousarray(sample[:, -1])
+        self.checked = len(sample)
+        if differing := int((expected.view(np.int64) != found.view(np.int64)).sum()):
             raise _BitsDiffer(self.version, self.checked, differing)
 
     def use(self) -> EngineUse:
@@ -133,6 +144,8 @@ def _score(
             if made.probability is not None and made.probability is not made.score:
                 made.probability[places] = member.capsule.probability(scores)
         start += batch.height
+    for member in members:
+        member.prove()
     return Scores(made.score, made.probability, made.arm, tuple(one.use() for one in members))
 
 

@@ -105,7 +105,7 @@ def encode_column(column: pl.Series, levels: Levels | None) -> Vector:
         column = column.cast(pl.Int64, strict=False) if column.dtype.is_integer() else column
         codes = np.arange(len(levels), dtype=np.float64)
         column = column.replace_strict(list(levels), codes, default=None, return_dtype=pl.Float64)
-    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return column.cast(pl.Float64).to_numpy()  # a null becomes NaN
 
 
 def check_columns(frame: pl.DataFrame, encoding: Encoding, others: Iterable[str] = ()) -> None:

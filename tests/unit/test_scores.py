@@ -122,7 +122,7 @@ def test_the_proof_is_spread_over_the_night(
     monkeypatch.setattr(scores, "SAMPLE_ROWS", 100)
     monkeypatch.setattr(rows, "BATCH_ROWS", 500)
     (use,) = score_night(Arms(1, capsules[0]), features, 1).engines
-    assert 100 <= use.checked <= 100 + len(parquet.rows_by_group(features)) * 2
+    assert use.checked == -(-NIGHT.height // (NIGHT.height // 100))
 
 
 def test_the_streamed_night_is_the_one_decided_as_a_whole(
