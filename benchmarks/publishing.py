@@ -29,9 +29,8 @@ import pyarrow.parquet  # noqa: F401, so that no way pays for the import
 from nightscore.catalog.postgres import ensure_server, stop_server
 from nightscore.catalog.publications import Publication
 from nightscore.lake.parquet import read_batches
-from nightscore.publishing.copy_stream import copy_frames
-from nightscore.publishing.mart import TYPES_OF_FRAME, attach_partition, create_partition
-from nightscore.publishing.publish import BATCH_ROWS
+from nightscore.publishing.mart import TYPES_OF_FRAME, attach_partition
+from nightscore.publishing.publish import BATCH_ROWS, fill_partition
 
 NIGHT, MADE_AT = date(2026, 1, 15), datetime(2026, 1, 15, 3, tzinfo=UTC)
 KEY = ["customer_id"]
@@ -140,8 +139,7 @@ def write_batches(raw: psycopg.Connection[Any], made: Publication, names: Sequen
 
 def copy_alone(raw: psycopg.Connection[Any], made: Publication, names: Sequence[str], path: Path) -> None:
     """Fill the table, and nothing more."""
-    fresh = create_partition(raw, made, KEY, MADE_AT)
-    copy_frames(raw, fresh, names, read_batches(path, BATCH_ROWS))
+    fill_partition(raw, made, KEY, MADE_AT, names, path)
 
 
 def move_pointer(raw: psycopg.Connection[Any], made: Publication) -> None:

@@ -167,3 +167,33 @@ def rows_by_group(path: Path) -> list[int]:
 
     metadata = pq.read_metadata(path)
     return [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
+
+
+def constants_of(path: Path) -> dict[str, Any]:
+    """Columns of the file that hold one and the same value in every row, by what its row groups state; no floats.
+
+    A float's statistics leave NaN out.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = [name for name, dtype in pl.Schema(file.schema_arrow).items() if not dtype.is_float()]
+        groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+        stated = {column.path_in_schema: [] for column in _columns_of(groups[:1])}
+        for column in _columns_of(groups):
+            stated[column.path_in_schema].append(_only_value(column.statistics))
+    return {name: stated[name][0] for name in names if stated.get(name) and _is_one(stated[name])}
+
+
+def _columns_of(groups: Sequence[Any]) -> Iterator[Any]:
+    return (group.column(at) for group in groups for at in range(group.num_columns))
+
+
+def _only_value(statistics: Any) -> Any:
+    """What a row group holds in all its rows; None where that is not known, or is no value."""
+    known = statistics is not None and statistics.has_min_max and statistics.has_null_count
+    return statistics.min if known and not statistics.null_count and statistics.min == statistics.max else None
+
+
+def _is_one(values: Sequence[Any]) -> bool:
+    return values[0] is not None and all(value == values[0] for value in values)

@@ -4,7 +4,7 @@ Partitioned by (score date, publication), so revisions of one night stand side b
 Added here: a column that every published row has. Not here: loading rows (`publish.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -89,19 +89,20 @@ def _definition(column: MartColumn) -> sql.Composed:
 
 
 def create_partition(
-    raw: Connection[Any], made: Publication, key: Sequence[str], scored_at: datetime
+    raw: Connection[Any], made: Publication, key: Sequence[str], scored_at: datetime, constants: Mapping[str, Any]
 ) -> sql.Identifier:
     """An empty table for the rows of a publication, outside of the mart's as yet; returns its name.
 
-    What its rows share are defaults, so that no row need carry it.
+    What its rows share, `constants` by column among it, are defaults, so that no row need carry it.
     """
     fresh, parent = _partition(made), sql.Identifier("mart", made.pipeline)
     raw.execute(sql.SQL("create table {} (like {} including defaults)").format(fresh, parent))
     # Said of the empty table, so that the primary key need not read the rows to find no null.
     required = [sql.SQL("alter {} set not null").format(sql.Identifier(name)) for name in key]
+    own = dict(zip(SHARED, (made.publication_id, made.score_date, scored_at), strict=True))
     shared = [
         sql.SQL("alter {} set default {}").format(sql.Identifier(name), sql.Literal(value))
-        for name, value in zip(SHARED, (made.publication_id, made.score_date, scored_at), strict=True)
+        for name, value in {**constants, **own}.items()
     ]
     raw.execute(sql.SQL("alter table {} {}").format(fresh, sql.SQL(", ").join([*required, *shared])))
     return fresh

@@ -6,7 +6,8 @@ Not here: what may be published, which the gate of predictions and the watch dec
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +28,7 @@ from nightscore.catalog.publications import (
 )
 from nightscore.errors import AccountingError, DatabaseUnavailable
 from nightscore.lake.outcomes import NightOutcome, timed_step
-from nightscore.lake.parquet import read_batches
+from nightscore.lake.parquet import constants_of, read_batches
 from nightscore.lake.workspace import Workspace
 from nightscore.publishing.copy_stream import copy_frames
 from nightscore.publishing.mart import SHARED, attach_partition, create_partition, ensure_table, mart_columns
@@ -133,8 +134,7 @@ def load_rows(
     raw: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     path = workspace.lake.store.verified_path(version.md5)
     columns = [column.name for column in mart_columns(pipeline, workspace.lake.scan([version]).collect_schema())]
-    fresh = create_partition(raw, made, pipeline.entity.key, receipt.made_at)
-    copied = copy_frames(raw, fresh, [name for name in columns if name not in SHARED], read_batches(path, BATCH_ROWS))
+    copied = fill_partition(raw, made, pipeline.entity.key, receipt.made_at, columns, path)
     if copied != version.rows:
         raise AccountingError(
             f"Publishing {pipeline.name} {version.score_date}",
@@ -142,6 +142,19 @@ def load_rows(
             "run `nightscore doctor`; nothing was published",
         )
     attach_partition(raw, made, pipeline.entity.key)
+
+
+def fill_partition(
+    raw: Connection[Any], made: Publication, key: Sequence[str], scored_at: datetime, columns: Sequence[str], path: Path
+) -> int:
+    """A table of its own with the `columns` of the predictions at `path`; returns the rows copied.
+
+    What is the same in all rows, such as the arm or the version, is a default and does not travel.
+    """
+    constants = {name: value for name, value in constants_of(path).items() if name in columns and name not in key}
+    fresh = create_partition(raw, made, key, scored_at, constants)
+    varying = [name for name in columns if name not in {*SHARED, *constants}]
+    return copy_frames(raw, fresh, varying, read_batches(path, BATCH_ROWS, varying))
 
 
 def _read_back(

@@ -9,7 +9,14 @@ import pytest
 from nightscore.errors import AccountingError
 from nightscore.lake import parquet
 from nightscore.lake.content import content_hash
-from nightscore.lake.parquet import Written, read_batches, stated_content_hash, write_batches, write_parquet
+from nightscore.lake.parquet import (
+    Written,
+    constants_of,
+    read_batches,
+    stated_content_hash,
+    write_batches,
+    write_parquet,
+)
 
 ROWS = 700
 FRAME = pl.DataFrame(
@@ -57,3 +64,16 @@ def test_batches_are_read_with_the_columns_that_are_asked_for(tmp_path: Path) ->
     write_parquet(FRAME, ["key"], tmp_path / "file")
     found = pl.concat(read_batches(tmp_path / "file", 100, ["value", "key"]))
     assert found.equals(FRAME.select("value", "key"))
+
+
+def test_constants_are_the_columns_of_one_value(small_groups: None, tmp_path: Path) -> None:
+    frame = FRAME.with_columns(
+        pl.lit("champion").alias("arm"), pl.lit(7).alias("version"), pl.lit(True).alias("decision"),
+        pl.lit(0.5).alias("share"), pl.lit(None, pl.String).alias("nothing"),
+        pl.when(pl.col("key") < 128).then(pl.lit("a")).otherwise(pl.lit("b")).alias("by_group"),
+        pl.when(pl.col("key") != 5).then(pl.lit("a")).alias("but_one"),
+    )  # fmt: skip
+    write_parquet(frame, ["key"], tmp_path / "file")
+    assert constants_of(tmp_path / "file") == {"arm": "champion", "version": 7, "decision": True}
+    write_parquet(frame.head(0), ["key"], tmp_path / "empty")
+    assert constants_of(tmp_path / "empty") == {}
