@@ -30,7 +30,7 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
-    """Check Python, packages, disk, database, lake, dbt, specs, clock, alerts; says the remedy of what is wrong."""
+    """Check Python, packages, kernel, disk, database, lake, dbt, specs, clock, alerts; says the remedy of what is wrong."""
     from nightscore.errors import NightscoreError
 
     settings, findings = Settings(), []
@@ -68,6 +68,16 @@ def check_packages(settings: Settings) -> Finding:
     more = f" and {len(different) - 3} more" if len(different) > 3 else ""
     found = "; ".join(different[:3]) + more if different else "as locked"
     return Finding("packages", not different, found, "install what is locked: `make install`")
+
+
+def check_kernel(_: Settings) -> Finding:
+    """The scoring kernel was built of the source beside it, where there is a compiler; without one LightGBM scores."""
+    from nightscore.scoring.kernel import find_instructions
+
+    instructions = find_instructions()
+    has_compiler = any(shutil.which(one) for one in ("cc", "gcc", "clang"))
+    found = f"by {instructions[-1]}" if instructions else "not built: LightGBM scores, some 20 times slower"
+    return Finding("kernel", bool(instructions) or not has_compiler, found, "build it: `make clean install`")
 
 
 def check_disk(settings: Settings) -> Finding:
@@ -152,6 +162,6 @@ def check_alerts(settings: Settings) -> Finding:
 
 
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    check_python, check_packages, check_disk, check_database, check_lake, check_dbt, check_specs, check_clock,
+    check_python, check_packages, check_kernel, check_disk, check_database, check_lake, check_dbt, check_specs, check_clock,
     check_alerts,
 )  # fmt: skip

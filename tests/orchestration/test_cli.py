@@ -89,7 +89,7 @@ def test_reading_commands_speak_json_on_stdout_alone(environment: dict[str, str]
     assert spoken("db", "url")["role"] == "bi_reader"
     assert [one["name"] for one in spoken("validate")] == ["visits"]
     assert {one["check"]: one["well"] for one in spoken("doctor")} == dict.fromkeys(
-        ["python", "packages", "disk", "database", "lake", "dbt", "specs", "clock", "alerts"], True
+        ["python", "packages", "kernel", "disk", "database", "lake", "dbt", "specs", "clock", "alerts"], True
     )
 
 
