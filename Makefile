@@ -21,7 +21,7 @@ nightly: $(STAMP) ## Score and publish the next night of $(PIPELINE); the first 
 
 install: $(STAMP) ## Make the environment, exactly as locked
 
-$(STAMP): requirements.lock pyproject.toml hatch_build.py nightscore/scoring/quickscorer.c | $(UV)
+$(STAMP): requirements.lock pyproject.toml hatch_build.py $(wildcard nightscore/scoring/quickscorer*.[ch]) | $(UV)
 	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11,<3.14' $(VENV)
 	$(UV) pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 ENGINE = Path(__file__).resolve().parent.parent
-SOURCES = (".py", ".c")
+SOURCES = (".py", ".c", ".h")
 BUILT = frozenset({".so", ".tmp"})
 
 

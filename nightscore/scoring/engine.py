@@ -104,7 +104,7 @@ def choose_engine(model: Model, rows: int, threads: int, *, refused: str = "") -
     instructions = find_instructions()[-1]
     try:
         return Engine(QUICKSCORER, "", model, threads, instructions, compile_model(model, instructions))
-    except UnsupportedModel as error:
+    except (UnsupportedModel, ValueError) as error:  # LightGBM, which has loaded the text, is the one to say
         return Engine(own, str(error), model, threads)
 
 

@@ -5,18 +5,18 @@ comes first is free, since leaf values are added by tree and not by place.
 Added here: another kind of node. Not here: reading the text (`model_text.py`), the walk itself, rows (`engine.py`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nightscore.scoring.model_text import (
+    MISSING_NAN,
     MISSING_NONE,
     MISSING_ZERO,
     ModelText,
-    TreeText,
     UnsupportedModel,
     read_model_text,
 )
@@ -28,12 +28,12 @@ CODES = 254
 CLASSES = 127
 """Classes of categories that a set of 16 bytes holds, beside class 0 for all others."""
 MAX_LEAVES, MAX_SLOTS = 2040, 4096
-_BIAS, _FOUR_TIMES = 0x80, 0x01010101
 NO_SLOT = -1
+_BIAS, _FOUR_TIMES = 0x80, 0x01010101
 
 COLUMN = np.dtype(
     [("feature", "<i4"), ("first", "<i4"), ("count", "<i4"), ("above", "<i4"), ("below", "<i4"),
-     ("is_category", "u1"), ("nan_code", "u1"), ("zero_is_missing", "u1"), ("zero_code", "u1")]
+     ("is_category", "u1"), ("nan_code", "u1"), ("zero_code", "u1"), ("unused", "u1")]
 )  # fmt: skip
 STRIKE = np.dtype([("slot", "<u4"), ("test", "<u4"), ("strike", "<u4")])
 GROUP = np.dtype([("numbers_end", "<u4"), ("categories_end", "<u4")])
@@ -60,206 +60,210 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class _Node:
-    """One node of one tree: what it asks, and the leaves [start, end) of its smaller subtree, which lies `left`."""
+class _Layout:
+    """By node the leaves [start, end) of the subtree that it strikes, and whether that is its left one.
 
-    tree: TreeText
-    at: int
-    start: int
-    end: int
-    left: bool
+    `places`: where each leaf stands in its tree.
+    """
+
+    start: Array
+    end: Array
+    left_first: Array
+    places: Array
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """When nodes strike: arrays of nodes, slots of codes and what is asked of these; the columns that they need."""
+
+    columns: Sequence[tuple[int, ...]]
+    table: Array
+    node: Array
+    slot: Array
+    test: Array
 
 
 def compile_forest(text: str) -> Forest:
-    """The forest of a model's text; raises UnsupportedModel with every reason why LightGBM must score it."""
+    """The forest of a model's text.
+
+    Raises UnsupportedModel with every reason why LightGBM must score it, ValueError for damaged text.
+    """
     model = read_model_text(text)
-    if any(len(tree.leaves) > MAX_LEAVES for tree in model.trees):
+    if (model.sizes > MAX_LEAVES).any():
         raise UnsupportedModel([f"a tree has more than {MAX_LEAVES} leaves"])
-    compiler = _Compiler(_Thresholds.of(model), _Classes.of(model))
-    for tree in model.trees:
-        compiler.add(tree)
-    if compiler.slots > MAX_SLOTS:
-        raise UnsupportedModel([f"its nodes need {compiler.slots} columns of codes, more than {MAX_SLOTS}"])
-    return compiler.finish(model)
+    classes = _classes(model)
+    layout = _lay_out(model, _needs_pages(model, classes))
+    numbers = _test_numbers(model, layout)
+    first_slot = 1 + int(numbers.slot.max(initial=-1))
+    categories, sets = _test_categories(model, layout, classes, first_slot)
+    slots = first_slot + 2 * len(categories.columns)
+    if slots > MAX_SLOTS:
+        raise UnsupportedModel([f"its nodes need {slots} columns of codes, more than {MAX_SLOTS}"])
+    (by_number, numbers_end), (by_category, categories_end) = (
+        _strike(model, layout, tests) for tests in (numbers, categories)
+    )
+    return Forest(
+        model.features, model.outputs, slots, model.transform,
+        columns=np.array([*numbers.columns, *categories.columns], COLUMN), thresholds=numbers.table,
+        classes=categories.table, numbers=by_number, categories=by_category, sets=sets,
+        groups=_records(GROUP, numbers_end, categories_end), trees=_trees(model), leaves=_leaves(model, layout),
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Thresholds:
-    """The distinct thresholds of each feature in ascending order."""
+def _lay_out(model: ModelText, right_first: Array) -> _Layout:
+    """The smaller subtree of each node comes first, except that it is the right one where it must be."""
+    nodes, left, right = len(model.feature), model.left, model.right
+    spans, starts = np.ones(nodes + len(model.leaves), np.int64), np.zeros(nodes + len(model.leaves), np.int64)
+    levels = [np.flatnonzero(np.diff(model.tree, prepend=-1))]
+    while len(levels[-1]):
+        children = np.concatenate([left[levels[-1]], right[levels[-1]]])
+        levels.append(children[children < nodes])
+    for level in reversed(levels):
+        spans[level] = spans[left[level]] + spans[right[level]]
+    left_first = (spans[left] <= spans[right]) & ~right_first
+    first, second = np.where(left_first, left, right), np.where(left_first, right, left)
+    for level in levels:
+        starts[first[level]] = starts[level]
+        starts[second[level]] = starts[level] + spans[first[level]]
+    return _Layout(starts[:nodes], starts[:nodes] + spans[first], left_first, starts[nodes:])
 
-    by_feature: Mapping[int, Array]
 
-    @classmethod
-    def of(cls, model: ModelText) -> "_Thresholds":
-        asked: dict[int, list[Array]] = {}
-        for tree in model.trees:
-            for feature in np.unique(tree.features[~tree.is_category]).tolist():
-                own = ~tree.is_category & (tree.features == feature)
-                asked.setdefault(feature, []).append(tree.thresholds[own])
-        by_feature = {feature: np.unique(np.concatenate(parts)) for feature, parts in sorted(asked.items())}
-        return cls(by_feature)
+def _test_numbers(model: ModelText, layout: _Layout) -> _Tests:
+    """The code that is exceeded where a node strikes, which rows do that go the other way."""
+    nodes = np.flatnonzero(~model.is_category)
+    feature, missing, above = model.feature[nodes], model.missing[nodes], layout.left_first[nodes]
+    default_left = model.default_left[nodes] & (missing != MISSING_NONE)
+    distinct, rank = {}, np.zeros(len(nodes), np.int64)
+    for one in np.unique(feature).tolist():
+        own = feature == one
+        distinct[one], rank[own] = np.unique(model.threshold[nodes[own]], return_inverse=True)
+    chunk, place = np.divmod(rank, CODES)
+    shape = (model.features, int(chunk.max(initial=0)) + 1, 3, 2)
+    ways, way = np.unique(np.ravel_multi_index((feature, chunk, missing, default_left), shape), return_inverse=True)
+    # Right is above the threshold; left is where 255 - code is above 254 - place.
+    sides, slot = np.unique(2 * way + ~above, return_inverse=True)
+    slots = {side: at for at, side in enumerate(sides.tolist())}
+    columns: list[tuple[int, ...]] = []
+    tables, filled = [np.empty(0)], 0
+    for at, (of, part, *rest) in enumerate(np.stack(np.unravel_index(ways, shape), axis=1).tolist()):
+        thresholds = distinct[of][part * CODES : (part + 1) * CODES]
+        tables.append(_pad(thresholds))
+        sizes = filled, len(tables[-1]), slots.get(2 * at, NO_SLOT), slots.get(2 * at + 1, NO_SLOT)
+        columns.append((of, *sizes, 0, *_codes_of_nan_and_zero(thresholds, *rest), 0))
+        filled += len(tables[-1])
+    test = (np.where(above, place, CODES - place) ^ _BIAS) * _FOUR_TIMES
+    return _Tests(columns, np.concatenate(tables), nodes, slot, test)
 
 
-@dataclass(frozen=True)
-class _Classes:
+def _pad(thresholds: Array) -> Array:
+    """A search of so many steps needs no look at where the thresholds end."""
+    padded = np.full(16 if len(thresholds) < 16 else 256, np.inf)
+    padded[: len(thresholds)] = thresholds
+    return padded
+
+
+def _codes_of_nan_and_zero(thresholds: Array, missing: int, default_left: int) -> tuple[int, int]:
+    """Without a way for missing values NaN counts as zero."""
+    default = 0 if default_left else 255
+    zero = default if missing == MISSING_ZERO else int(np.searchsorted(thresholds, 0.0))
+    return default if missing == MISSING_NAN else zero, zero
+
+
+def _classes(model: ModelText) -> dict[int, Array]:
     """For each feature the class of each category: those that no node tells apart share one, 0 is in no set."""
-
-    by_feature: Mapping[int, Array]
-
-    @classmethod
-    def of(cls, model: ModelText) -> "_Classes":
-        asked: dict[int, list[Array]] = {}
-        for tree in model.trees:
-            for node, members in tree.members.items():
-                asked.setdefault(int(tree.features[node]), []).append(members)
-        return cls({feature: _tell_apart(sets) for feature, sets in sorted(asked.items())})
-
-    def pages(self, feature: int) -> int:
-        """How many sets of 16 bytes a node on the feature needs."""
-        return max(1, -(-int(self.by_feature[feature].max(initial=0)) // CLASSES))
+    node, category = model.members
+    classes = {}
+    for feature in np.unique(model.feature[model.is_category]).tolist():
+        own = model.feature[node] == feature
+        order = np.argsort(category[own], kind="stable")
+        known, firsts = np.unique(category[own][order], return_index=True)
+        seen: dict[bytes, int] = {}
+        classes[feature] = np.zeros(int(known.max(initial=-1)) + 1, np.int64)
+        for one, sets in zip(known.tolist(), np.split(node[own][order], firsts[1:]), strict=False):
+            classes[feature][one] = seen.setdefault(sets.tobytes(), len(seen) + 1)
+    return classes
 
 
-def _tell_apart(sets: list[Array]) -> Array:
-    known = max((int(members.max(initial=-1)) for members in sets), default=-1) + 1
-    belongs = np.zeros((known + 1, len(sets)), bool)
-    for at, members in enumerate(sets):
-        belongs[members, at] = True
-    # The last row belongs nowhere, and sorts first.
-    _, classes = np.unique(np.packbits(belongs, axis=1), axis=0, return_inverse=True)
-    return np.asarray(classes.ravel()[:known])
+def _pages(classes: Array) -> int:
+    """How many sets of 16 bytes say which classes a node knows."""
+    return max(1, -(-int(classes.max(initial=0)) // CLASSES))
 
 
-@dataclass
-class _Compiler:
-    thresholds: _Thresholds
-    classes: _Classes
-    columns: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
-    padded: list[Array] = field(default_factory=list)
-    class_tables: list[Array] = field(default_factory=list)
-    sets: dict[bytes, int] = field(default_factory=dict)
-    numbers: list[tuple[int, int, int]] = field(default_factory=list)
-    categories: list[tuple[int, int, int]] = field(default_factory=list)
-    groups: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
-    trees: list[tuple[int, int, int]] = field(default_factory=list)
-    leaves: list[Array] = field(default_factory=list)
-    slots: int = 0
+def _needs_pages(model: ModelText, classes: Mapping[int, Array]) -> Array:
+    """Where only membership can be told, page by page, which strikes what lies right."""
+    return np.isin(model.feature, [one for one, own in classes.items() if _pages(own) > 1]) & model.is_category
 
-    def add(self, tree: TreeText) -> None:
-        """Compile one tree: for each byte of its leaves, last first, the strikes that fall into it."""
-        nodes, places = self._lay_out(tree)
-        size = len(tree.leaves)
-        in_order = np.empty(size)
-        in_order[places] = tree.leaves
-        strikes: list[tuple[list[Any], list[Any]]] = [([], []) for _ in range(-(-size // 8))]
-        for node in nodes:
-            self._strike(node, strikes)
-        self.trees.append((len(self.groups) - 1, len(strikes), sum(map(len, self.leaves))))
-        self.leaves.append(in_order)
-        for numbers, categories in reversed(strikes):
-            self.numbers += sorted(numbers)
-            self.categories += sorted(categories)
-            self.groups.append((len(self.numbers), len(self.categories)))
 
-    def _lay_out(self, tree: TreeText) -> tuple[list[_Node], Array]:
-        """Nodes with the leaves that they strike, and the place of every leaf."""
-        left, right = tree.left.tolist(), tree.right.tolist()
-        sizes = [0] * len(left)
-        for at in reversed(range(len(left))):  # a child is made after its parent
-            sizes[at] = sum(sizes[child] if child >= 0 else 1 for child in (left[at], right[at]))
-        starts, places, nodes = [0] * len(left), np.zeros(len(tree.leaves), np.int64), []
-        for at in range(len(left)):
-            size = sizes[left[at]] if left[at] >= 0 else 1
-            left_first = self._left_comes_first(tree, at, 2 * size <= sizes[at])
-            size = size if left_first else sizes[at] - size
-            nodes.append(_Node(tree, at, starts[at], starts[at] + size, left_first))
-            ordered = (left[at], right[at]) if left_first else (right[at], left[at])
-            for child, start in zip(ordered, (starts[at], starts[at] + size), strict=True):
-                if child >= 0:
-                    starts[child] = start
-                else:
-                    places[-child - 1] = start
-        return nodes, places
+def _test_categories(
+    model: ModelText, layout: _Layout, classes: Mapping[int, Array], slot: int
+) -> tuple[_Tests, Array]:  # fmt: skip
+    """The set of classes whose rows a node strikes, page by page; and the sets."""
+    columns: list[tuple[int, ...]] = []
+    tables, filled = [np.empty(0, np.uint8)], 0
+    nodes, slots, sets = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty((0, 16), np.uint8)]
+    for feature, own in classes.items():
+        pages, (page, place) = _pages(own), np.divmod(own - 1, CLASSES)
+        node, at, bits = _sets_of(model, layout, feature, own, pages)
+        nodes.append(node)
+        slots.append(slot + 2 * at)
+        sets.append(bits)
+        for one in range(pages):
+            tables.append(np.where(page == one, place + 1, 0).astype(np.uint8))
+            columns.append((feature, filled, len(own), slot, slot + 1, 1, 0, 0, 0))
+            filled, slot = filled + len(own), slot + 2
+    distinct, test = np.unique(np.concatenate(sets), axis=0, return_inverse=True)
+    found = _Tests(columns, np.concatenate(tables), np.concatenate(nodes), np.concatenate(slots), test.ravel())
+    return found, distinct.ravel()
 
-    def _left_comes_first(self, tree: TreeText, at: int, is_smaller: bool) -> bool:
-        """Of a set of several pages only membership can be told page by page, which strikes what lies right."""
-        if tree.is_category[at] and self.classes.pages(int(tree.features[at])) > 1:
-            return False
-        return is_smaller
 
-    def _strike(self, node: _Node, strikes: list[tuple[list[Any], list[Any]]]) -> None:
-        is_category = bool(node.tree.is_category[node.at])
-        tests = self._sets_of(node) if is_category else [self._code_of(node)]
-        for byte in range(node.start // 8, (node.end - 1) // 8 + 1):
-            first, last = max(node.start - 8 * byte, 0), min(node.end - 8 * byte, 8)
-            struck = ((1 << last) - (1 << first)) * _FOUR_TIMES
-            strikes[byte][is_category].extend((slot, test, struck) for slot, test in tests)
+def _sets_of(
+    model: ModelText, layout: _Layout, feature: int, classes: Array, pages: int
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Of each node of the feature the pages that can strike: nodes, pages, sets of 16 bytes."""
+    nodes = np.flatnonzero(model.is_category & (model.feature == feature))
+    node, category = model.members[:, model.feature[model.members[0]] == feature]
+    page, place = np.divmod(classes[category] - 1, CLASSES)
+    # A node of one page has a set also where it knows no category.
+    keys, row = np.unique(np.concatenate([node * pages + page, nodes * pages]), return_inverse=True)
+    bits = np.zeros((len(keys), 128), np.uint8)
+    bits[row[: len(place)], place + 1] = 1
+    bits[layout.left_first[keys // pages]] ^= 1
+    keep = bits.any(axis=1)
+    return keys[keep] // pages, keys[keep] % pages, np.packbits(bits[keep], axis=1, bitorder="little")
 
-    def _code_of(self, node: _Node) -> tuple[int, int]:
-        """The slot, and the code that is exceeded there where the node strikes: by rows that go the other way."""
-        tree, feature = node.tree, int(node.tree.features[node.at])
-        rank = int(np.searchsorted(self.thresholds.by_feature[feature], tree.thresholds[node.at]))
-        chunk, place = divmod(rank, CODES)
-        missing = int(tree.missing[node.at])
-        column = self._number_column(feature, chunk, missing, int(tree.default_left[node.at] and missing > 0))
-        # Right is above the threshold; left is where 255 - code is above 254 - place.
-        side, test = (3, place) if node.left else (4, CODES - place)
-        if column[side] == NO_SLOT:
-            column[side] = self._take(1)
-        return column[side], (test ^ _BIAS) * _FOUR_TIMES
 
-    def _number_column(self, *way: int) -> list[int]:
-        if (0, *way) not in self.columns:
-            self.columns[0, *way] = self._make_number_column(*way)
-        return self.columns[0, *way]
+def _strike(model: ModelText, layout: _Layout, tests: _Tests) -> tuple[Array, Array]:
+    """For each byte of a tree's leaves, the last byte first, the strikes that fall into it; and where these end."""
+    start, end = layout.start[tests.node], layout.end[tests.node]
+    counts = (end - 1) // 8 - start // 8 + 1
+    at = np.repeat(np.arange(len(counts)), counts)
+    byte = (start // 8)[at] + np.arange(len(at)) - (np.cumsum(counts) - counts)[at]
+    first, last = np.maximum(start[at] - 8 * byte, 0), np.minimum(end[at] - 8 * byte, 8)
+    struck = ((1 << last) - (1 << first)) * _FOUR_TIMES
+    ends = np.cumsum(_bytes(model))
+    group = ends[model.tree[tests.node]][at] - 1 - byte
+    order = np.lexsort((struck, tests.test[at], tests.slot[at], group))
+    strikes = _records(STRIKE, tests.slot[at][order], tests.test[at][order], struck[order])
+    return strikes, np.concatenate([[0], np.cumsum(np.bincount(group, minlength=int(_bytes(model).sum())))])
 
-    def _make_number_column(self, feature: int, chunk: int, missing: int, default_left: int) -> list[int]:
-        own = self.thresholds.by_feature[feature][chunk * CODES : (chunk + 1) * CODES]
-        default = 0 if default_left else 255
-        # Without a way for missing values NaN counts as zero.
-        nan = int(np.searchsorted(own, 0.0)) if missing == MISSING_NONE else default
-        # A search of so many steps needs no look at where the thresholds end.
-        padded = np.full(32 if len(own) < 32 else 256, np.inf)
-        padded[: len(own)] = own
-        first = sum(map(len, self.padded))
-        self.padded.append(padded)
-        return [feature, first, len(padded), NO_SLOT, NO_SLOT, 0, nan, int(missing == MISSING_ZERO), default]
 
-    def _sets_of(self, node: _Node) -> list[tuple[int, int]]:
-        """For each page the slot, and the set of classes whose rows the node strikes."""
-        feature = int(node.tree.features[node.at])
-        classes = self.classes.by_feature[feature]
-        members = np.unique(classes[node.tree.members[node.at]])
-        pages = self.classes.pages(feature)
-        return [self._set_of(feature, page, members, node.left) for page in range(pages)]
+def _bytes(model: ModelText) -> Array:
+    return -(-model.sizes // 8)
 
-    def _set_of(self, feature: int, page: int, members: Array, struck_outside: bool) -> tuple[int, int]:
-        own = members[(members > page * CLASSES) & (members <= (page + 1) * CLASSES)] - page * CLASSES
-        bits = np.zeros(128, np.uint8)
-        bits[own] = 1
-        packed = np.packbits(1 - bits if struck_outside else bits, bitorder="little").tobytes()
-        return self._category_column(feature, page)[3], self.sets.setdefault(packed, len(self.sets))
 
-    def _category_column(self, feature: int, page: int) -> list[int]:
-        if (1, feature, page) not in self.columns:
-            classes = self.classes.by_feature[feature] - page * CLASSES
-            table = np.where((classes > 0) & (classes <= CLASSES), classes, 0).astype(np.uint8)
-            slot, first = self._take(2), sum(map(len, self.class_tables))
-            self.columns[1, feature, page] = [feature, first, len(table), slot, slot + 1, 1, 0, 0, 0]
-            self.class_tables.append(table)
-        return self.columns[1, feature, page]
+def _trees(model: ModelText) -> Array:
+    bytes_ = _bytes(model)
+    return _records(TREE, np.cumsum(bytes_) - bytes_, bytes_, np.cumsum(model.sizes) - model.sizes)
 
-    def _take(self, slots: int) -> int:
-        self.slots += slots
-        return self.slots - slots
 
-    def finish(self, model: ModelText) -> Forest:
-        """All trees as arrays."""
-        return Forest(
-            model.features, model.outputs, self.slots, model.transform,
-            columns=np.array([tuple(one) for one in self.columns.values()], COLUMN),
-            thresholds=np.concatenate([np.empty(0), *self.padded]),
-            classes=np.concatenate([np.zeros(1, np.uint8), *self.class_tables])[1:].copy(),
-            numbers=np.array(self.numbers, STRIKE), categories=np.array(self.categories, STRIKE),
-            sets=np.frombuffer(b"".join(self.sets), np.uint8).copy(), groups=np.array(self.groups, GROUP),
-            trees=np.array(self.trees, TREE), leaves=np.concatenate([np.empty(0), *self.leaves]),
-        )  # fmt: skip
+def _leaves(model: ModelText, layout: _Layout) -> Array:
+    leaves = np.empty(len(model.leaves))
+    leaves[np.repeat(np.cumsum(model.sizes) - model.sizes, model.sizes) + layout.places] = model.leaves
+    return leaves
+
+
+def _records(kind: np.dtype[Any], *fields: Array) -> Array:
+    records = np.empty(len(fields[0]), kind)
+    for name, values in zip(kind.names or (), fields, strict=True):
+        records[name] = values
+    return records

@@ -30,7 +30,7 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, JSON_OPTION] = False) -> None:
-    """Check Python, packages, kernel, disk, database, lake, dbt, specs, clock, alerts; says the remedy of what is wrong."""
+    """Check Python, packages, kernel, disk, database, lake, dbt, specs, clock, alerts; says each remedy."""
     from nightscore.errors import NightscoreError
 
     settings, findings = Settings(), []
@@ -162,6 +162,6 @@ def check_alerts(settings: Settings) -> Finding:
 
 
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    check_python, check_packages, check_kernel, check_disk, check_database, check_lake, check_dbt, check_specs, check_clock,
-    check_alerts,
+    check_python, check_packages, check_kernel, check_disk, check_database, check_lake, check_dbt, check_specs,
+    check_clock, check_alerts,
 )  # fmt: skip
