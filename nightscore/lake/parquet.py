@@ -179,7 +179,7 @@ def constants_of(path: Path) -> dict[str, Any]:
     with pq.ParquetFile(path) as file:
         names = [name for name, dtype in pl.Schema(file.schema_arrow).items() if not dtype.is_float()]
         groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
-        stated = {column.path_in_schema: [] for column in _columns_of(groups[:1])}
+        stated: dict[str, list[Any]] = {column.path_in_schema: [] for column in _columns_of(groups[:1])}
         for column in _columns_of(groups):
             stated[column.path_in_schema].append(_only_value(column.statistics))
     return {name: stated[name][0] for name in names if stated.get(name) and _is_one(stated[name])}
