@@ -158,6 +158,10 @@ class RemoteUnavailable(Transient):
     """The lake's remote did not answer."""
 
 
+class ClusterUnavailable(Transient):
+    """The cluster that scores shards did not answer, or lost every worker."""
+
+
 class OutOfSpace(Transient):
     """The disk refused a write."""
 

@@ -4,6 +4,7 @@ A missing alias fails closed. Added here: lookups of versions. Not here: what a 
 gate between versions.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,21 +59,30 @@ def require_clean(pipeline: Pipeline, version: ModelVersion) -> None:
 
 def open_capsule(workspace: Workspace, version: ModelVersion) -> Capsule:
     """The version's capsule, laid out from the lake, verified, and tried in a child process when first seen here."""
-    folder = workspace.settings.home_path / "capsules" / version.manifest_sha256
+    store, home = workspace.lake.store, workspace.settings.home_path
+    return open_laid_out(
+        home, version.manifest_sha256, lambda: store.read_directory(version.capsule_md5), store.verified_path
+    )
+
+
+def open_laid_out(
+    home: Path, manifest_sha256: str, entries: Callable[[], Mapping[str, str]], path_of: Callable[[str], Path]
+) -> Capsule:
+    """The capsule under the state folder `home`; where it is not there yet, of `entries` (name to MD5) by `path_of`."""
+    folder = home / "capsules" / manifest_sha256
     if not folder.is_dir():
-        _lay_out(workspace, version, folder)
+        _lay_out(entries(), path_of, folder)
     marker = folder.with_suffix(".trusted")
-    return load_capsule(folder, version.manifest_sha256, marker)
+    return load_capsule(folder, manifest_sha256, marker)
 
 
-def _lay_out(workspace: Workspace, version: ModelVersion, folder: Path) -> None:
+def _lay_out(entries: Mapping[str, str], path_of: Callable[[str], Path], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    entries = workspace.lake.store.read_directory(version.capsule_md5)
     with TemporaryDirectory(dir=folder.parent) as temporary:
         staged = Path(temporary) / "capsule"
         staged.mkdir()
         for name, md5 in entries.items():
-            (staged / name).write_bytes(workspace.lake.store.verified_path(md5).read_bytes())
+            (staged / name).write_bytes(path_of(md5).read_bytes())
         try:
             staged.rename(folder)
         except OSError:

@@ -6,23 +6,28 @@ Nothing is fitted here. Added here: how predictions become a partition. Not here
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
-from nightscore.catalog.partitions import Candidate, PartitionVersion, commit_partitions
-from nightscore.catalog.publications import record_receipt
+import structlog
+
+from nightscore.catalog.partitions import Candidate, PartitionVersion, commit_partitions, versions_by_id
+from nightscore.catalog.publications import record_receipt, require_receipt
 from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import account_of, admit, outcome_of
 from nightscore.quality.rules import prediction_rules, rules_hash
 from nightscore.scoring.crew import Crew, open_arms, read_crew
-from nightscore.scoring.engine import told
+from nightscore.scoring.engine import KERNEL_ROWS, told
+from nightscore.scoring.execution import open_execution
 from nightscore.scoring.predictions import Predictions, predict_night, recipe_of
 from nightscore.scoring.receipts import Origin, make_receipt, store_origin, summarise
+from nightscore.scoring.reuse import EarlierNight
 from nightscore.scoring.staging import nights_under_review, stage_restatement
 from nightscore.spec.datasets import features_dataset, predictions_dataset
 from nightscore.spec.pipeline import Pipeline
 
+EARLIER_DAYS = 7
 Standing = Mapping[date, PartitionVersion]
 
 
@@ -33,7 +38,7 @@ def score_nights(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date
     that readers see, and that would be scored otherwise now, are staged in a changeset, unless the spec says that they
     are restated directly.
     """
-    with timed_step(workspace, pipeline.name, "score", nights, run_id) as log:
+    with timed_step(workspace, pipeline.name, "score", nights, run_id) as log, open_execution(workspace) as execution:
         crew = read_crew(workspace, pipeline)
         features = workspace.lake.require(features_dataset(pipeline.name), nights)
         dataset = predictions_dataset(pipeline.name)
@@ -49,17 +54,46 @@ def score_nights(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date
             if arms is None or origin is None or one not in stale:
                 log.outcomes.append(NightOutcome(dataset, night, "reused", standing[night].rows))
                 continue
-            path = workspace.lake.store.verified_path(one.md5)
-            scored = predict_night(pipeline, arms, path, workspace.settings.threads)
+            path, earlier = workspace.lake.store.verified_path(one.md5), find_earlier(workspace, pipeline, crew, one)
+            scored = predict_night(pipeline, arms, path, workspace.settings.threads, earlier, execution.of(crew, one))
             log.outcomes.append(
                 _commit(workspace, pipeline, crew, one, scored, recipes[night], standing, origin, run_id)
             )
         stage_restatement(workspace, pipeline, crew, seen, run_id)
+        _tell_engines(log.outcomes)
     return log.outcomes
+
+
+def _tell_engines(outcomes: Sequence[NightOutcome]) -> None:
+    for engine in dict.fromkeys(str(one.facts["engine"]) for one in outcomes if "engine" in one.facts):
+        structlog.get_logger("nightscore").info("scored by", engine=engine)
 
 
 def _is_current(standing: Standing, night: date, recipe: str) -> bool:
     return night in standing and standing[night].fingerprint == recipe
+
+
+def find_earlier(
+    workspace: Workspace, pipeline: Pipeline, crew: Crew, features: PartitionVersion
+) -> EarlierNight | None:
+    """The newest night of the week before that the very champion alone scored; None while a rollout divides rows.
+
+    Nor is there one for a night too small to gain by it.
+    """
+    if crew.share is not None or features.rows < KERNEL_ROWS:
+        return None
+    night = features.score_date
+    before = workspace.lake.current(
+        predictions_dataset(pipeline.name), night - timedelta(days=EARLIER_DAYS), night - timedelta(days=1)
+    )
+    for version in sorted(before.values(), key=lambda one: one.score_date, reverse=True):
+        with workspace.engine.connect() as connection:
+            made = require_receipt(connection, pipeline.name, version.score_date, version.fingerprint)
+            (read,) = versions_by_id(connection, version.inputs)
+        if made.body["model"]["manifest_sha256"] == crew.champion.manifest_sha256 and "share" not in made.body:
+            path = workspace.lake.store.verified_path
+            return EarlierNight(version.score_date, read.md5, version.md5, path(read.md5), path(version.md5))
+    return None
 
 
 def _commit(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,7 @@ from nightscore.scoring.engine import EngineUse
 from nightscore.scoring.explain import explain
 from nightscore.scoring.ranks import Ranks, rank_rows
 from nightscore.scoring.reasons import REASON_CODES
+from nightscore.scoring.reuse import EarlierNight
 from nightscore.scoring.rows import Features, Rows, read_rows
 from nightscore.scoring.scores import Scores, score_night
 from nightscore.spec.pipeline import Pipeline
@@ -41,6 +43,14 @@ def recipe_of(
         "predictions", features=features.md5, capsule=capsule, version=version, decision=decision, publish=publish,
         **divided,
     )  # fmt: skip
+
+
+class Score(Protocol):
+    """What gives the scores of a features partition: `score_night`, or the same elsewhere (`execution.py`)."""
+
+    def __call__(self, arms: Arms, features: Path, threads: int, *, earlier: EarlierNight | None = None) -> Scores:
+        """Scores (rows,) in the order of the rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -109,13 +119,16 @@ class Predictions:
         return [pl.Series("model_version", np.array(numbers)[arm]), pl.Series("arm", names, pl.String).gather(arm)]
 
 
-def predict_night(pipeline: Pipeline, arms: Arms, features: Path, threads: int) -> Predictions:
-    """Score and rank the rows of `features`, a partition of one night; `threads` change no bit.
+def predict_night(
+    pipeline: Pipeline, arms: Arms, features: Path, threads: int, earlier: EarlierNight | None = None,
+    score: Score = score_night,
+) -> Predictions:  # fmt: skip
+    """Score and rank the rows of `features`, a partition of one night; no other argument changes a bit.
 
     Raises FeatureBuildFailed where the features do not fit the model, SpecError for rules that cannot be applied.
     """
     _check_rules(pipeline, features)
-    scores = score_night(arms, features, threads)
+    scores = score(arms, features, threads, earlier=earlier)
     return Predictions(
         pipeline, arms, features, scores, rank_rows(scores.merit, scores.score, threads), threads
     )  # fmt: skip

@@ -17,7 +17,8 @@ from nightscore.quality.admission import account_of, admit, outcome_of
 from nightscore.quality.rules import prediction_rules
 from nightscore.registry.versions import open_capsule
 from nightscore.scoring.arms import Arms
-from nightscore.scoring.crew import read_crew
+from nightscore.scoring.crew import crew_of_version, read_crew
+from nightscore.scoring.execution import Execution, open_execution
 from nightscore.scoring.predictions import predict_night, recipe_of
 from nightscore.spec.datasets import features_dataset, shadow_dataset
 from nightscore.spec.pipeline import Pipeline
@@ -29,12 +30,14 @@ def score_shadows(workspace: Workspace, pipeline: Pipeline, nights: Sequence[dat
     if version is None:
         return []
     features = workspace.lake.require(features_dataset(pipeline.name), nights)
-    return [_score(workspace, pipeline, version, one, run_id) for one in features]
+    with open_execution(workspace) as execution:
+        return [_score(workspace, pipeline, version, one, execution, run_id) for one in features]
 
 
 def _score(
-    workspace: Workspace, pipeline: Pipeline, version: ModelVersion, features: PartitionVersion, run_id: str
-) -> NightOutcome:
+    workspace: Workspace, pipeline: Pipeline, version: ModelVersion, features: PartitionVersion,
+    execution: Execution, run_id: str,
+) -> NightOutcome:  # fmt: skip
     night, dataset = features.score_date, shadow_dataset(pipeline.name)
     recipe, standing = recipe_of(pipeline, version, features), workspace.lake.current(dataset, night, night)
     if night in standing and standing[night].fingerprint == recipe:
@@ -42,7 +45,8 @@ def _score(
     rules = replace(prediction_rules(pipeline, features.rows), dataset=dataset)
     path = workspace.lake.store.verified_path(features.md5)
     arms = Arms(version.version, open_capsule(workspace, version))
-    scored = predict_night(pipeline, arms, path, workspace.settings.threads)
+    score = execution.of(crew_of_version(version), features)
+    scored = predict_night(pipeline, arms, path, workspace.settings.threads, score=score)
     content = workspace.lake.put_batches(scored.batches(), rules.key)
     admission = admit(workspace, pipeline.name, rules, night, content, None, run_id)
     record_accounts(workspace, [account_of(admission)], run_id)

@@ -23,6 +23,7 @@ from nightscore.registry.capsule import Capsule
 from nightscore.registry.versions import open_capsule, require_version
 from nightscore.scoring.arms import Arms
 from nightscore.scoring.crew import Crew, crew_of_version
+from nightscore.scoring.execution import Execution, open_execution
 from nightscore.scoring.predictions import predict_night, recipe_of
 from nightscore.scoring.receipts import Origin, make_receipt, store_origin
 from nightscore.spec.datasets import features_dataset, predictions_dataset
@@ -85,7 +86,8 @@ def stage_predictions(
 
     A blocked night is recorded as such, and raises nothing: the review shows it.
     """
-    with timed_step(workspace, pipeline.name, "stage predictions", nights, run_id) as log:
+    timed = timed_step(workspace, pipeline.name, "stage predictions", nights, run_id)
+    with timed as log, open_execution(workspace) as execution:
         with workspace.engine.connect() as connection:
             items = {one.score_date: one for one in items_of(connection, changeset_id, nights, differences=False)}
         nights = [night for night in nights if night in items]
@@ -97,20 +99,24 @@ def stage_predictions(
             if origin is None or night not in features:
                 log.outcomes.append(_outcome(pipeline, items[night], "reused", items[night].rows))
                 continue
-            rows = _stage(workspace, pipeline, items[night], features[night], standing, models, origin, run_id)
+            rows = _stage(
+                workspace, pipeline, items[night], features[night], standing, models, origin, execution, run_id
+            )
             log.outcomes.append(_outcome(pipeline, items[night], "made", rows))
     return log.outcomes
 
 
 def _stage(
     workspace: Workspace, pipeline: Pipeline, item: Item, features: PartitionVersion,
-    standing: Mapping[date, PartitionVersion], models: _Models, origin: Origin, run_id: str,
+    standing: Mapping[date, PartitionVersion], models: _Models, origin: Origin, execution: Execution,
+    run_id: str,
 ) -> int:  # fmt: skip
     begun, night, rules = perf_counter(), item.score_date, prediction_rules(pipeline, features.rows)
     version, capsule = models.get(item.model_version)
     recipe = recipe_of(pipeline, version, features)
     path, threads = workspace.lake.store.verified_path(features.md5), workspace.settings.threads
-    scored = predict_night(pipeline, Arms(version.version, capsule), path, threads)
+    score = execution.of(crew_of_version(version), features)
+    scored = predict_night(pipeline, Arms(version.version, capsule), path, threads, score=score)
     content = workspace.lake.put_batches(scored.batches(), rules.key)
     admission = admit(workspace, pipeline.name, rules, night, content, None, run_id)
     record_accounts(workspace, [account_of(admission)], run_id)
