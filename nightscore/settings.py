@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         default=None, description="where alerts go: apprise URLs, separated by spaces; nowhere when absent"
     )
     threads: int = Field(default=2, ge=1, description="threads that SQL and scoring may use")
-    memory_limit: str = Field(default="2GB", description="memory that DuckDB may use")
+    memory_limit: str = Field(default="700MB", description="memory that DuckDB may use")
 
     execution: Execution = Field(default=Execution(), description="where nights are scored")
 

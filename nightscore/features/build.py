@@ -16,8 +16,9 @@ from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.objects import StoredObject
 from nightscore.lake.outcomes import NightOutcome, mark_prepared, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
+from nightscore.lake.sorted import put_sorted
 from nightscore.lake.workspace import Workspace
-from nightscore.quality.admission import account_of, admit, outcome_of, put_sorted
+from nightscore.quality.admission import account_of, admit, outcome_of
 from nightscore.quality.rules import Rules, feature_rules, label_rules, rules_hash
 from nightscore.spec.datasets import features_dataset, labels_dataset
 from nightscore.spec.pipeline import Pipeline

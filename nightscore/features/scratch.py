@@ -4,18 +4,17 @@ A file of its own a run, so nothing locks; external access is shut but for the p
 Added here: how partitions appear to SQL. Not here: the SQL.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 
 from nightscore.lake.parquet import ROW_GROUP_ROWS
 from nightscore.settings import Settings
+from nightscore.sources.spool import scratch_folder
 
 Files = Mapping[str, Mapping[date, Path]]
 """The partitions that a build may read: source name, the night that knew it, and its file."""
@@ -30,13 +29,11 @@ def open_scratch(settings: Settings, files: Files, readable: Path) -> Iterator[t
     """
     import duckdb
 
-    parent = settings.home_path / "scratch"
-    parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=parent, prefix=f"{os.getpid()}-") as folder:
-        path = Path(folder) / "scratch.duckdb"
+    with scratch_folder(settings.home_path) as folder:
+        path = folder / "scratch.duckdb"
         connection = duckdb.connect(str(path))
         try:
-            _configure(connection, settings, Path(folder), readable)
+            _configure(connection, settings, folder, readable)
             _create_views(connection, files)
             yield path, connection
         finally:

@@ -35,9 +35,9 @@ def write_parquet(frame: pl.DataFrame, key: Sequence[str], path: Path) -> str:
     """
     ordered = _ordered(frame, key)
     content_sha256 = content_hash(ordered, key)
-    with _open_writer(path, ordered) as writer:
+    with open_writer(path, ordered) as writer:
         for group in ordered.iter_slices(ROW_GROUP_ROWS) if ordered.height else (ordered,):
-            writer.write_table(_table(group))
+            writer.write_table(as_table(group))
         writer.add_key_value_metadata({CONTENT_HASH: content_sha256})
     return content_sha256
 
@@ -60,16 +60,16 @@ def write_batches(batches: Iterable[pl.DataFrame], key: Sequence[str], path: Pat
     parts = iter(batches)
     first = next(parts)
     digest, rows = TableDigest(first.schema, key), 0
-    with _open_writer(path, first) as writer, ThreadPoolExecutor(1) as pool:
+    with open_writer(path, first) as writer, ThreadPoolExecutor(1) as pool:
         encoded: Future[None] | None = None
-        for group in _full_groups(first, parts):
+        for group in full_groups(first, parts):
             if not digest.take(group):
                 raise _disordered(key, rows)
             rows += group.height
             # One group is encoded while the next is made and hashed.
             if encoded is not None:
                 encoded.result()
-            encoded = pool.submit(writer.write_table, _table(group))
+            encoded = pool.submit(writer.write_table, as_table(group))
         assert encoded is not None
         encoded.result()
         content_sha256 = digest.hexdigest()
@@ -77,7 +77,7 @@ def write_batches(batches: Iterable[pl.DataFrame], key: Sequence[str], path: Pat
     return Written(content_sha256, rows)
 
 
-def _full_groups(first: pl.DataFrame, rest: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def full_groups(first: pl.DataFrame, rest: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """The same rows in groups of exactly ROW_GROUP_ROWS but for the last; a single empty one where there are none."""
     held, any_made = first, False
     for batch in rest:
@@ -93,21 +93,22 @@ def _full_groups(first: pl.DataFrame, rest: Iterable[pl.DataFrame]) -> Iterator[
 
 
 @contextmanager
-def _open_writer(path: Path, like: pl.DataFrame) -> Iterator[Any]:
+def open_writer(path: Path, like: pl.DataFrame) -> Iterator[Any]:
     """Text as codes into its values, floats with their bytes apart; what else is tried costs more than it saves."""
     import pyarrow.parquet as pq
 
     texts = [name for name, dtype in like.schema.items() if dtype in (pl.String, pl.Categorical, pl.Enum)]
     floats = [name for name, dtype in like.schema.items() if dtype in (pl.Float32, pl.Float64)]
     with pq.ParquetWriter(
-        path, _table(like.head(0)).schema, compression="zstd", compression_level=1, version="2.6",
+        path, as_table(like.head(0)).schema, compression="zstd", compression_level=1, version="2.6",
         data_page_version="1.0", write_page_checksum=True, store_schema=True, use_dictionary=texts,
         use_byte_stream_split=floats,
     ) as writer:  # fmt: skip
         yield writer
 
 
-def _table(group: pl.DataFrame) -> Any:
+def as_table(group: pl.DataFrame) -> Any:
+    """One row group as Arrow, in one chunk and with the types that every reader knows."""
     return group.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
 
 

@@ -13,10 +13,9 @@ import polars as pl
 
 from nightscore.catalog.gates import RowAccount, Verdict, passed_verdict, record_verdict
 from nightscore.catalog.partitions import Candidate
-from nightscore.errors import AccountingError
 from nightscore.lake.objects import StoredObject
 from nightscore.lake.outcomes import NightOutcome
-from nightscore.lake.partitions import Lake
+from nightscore.lake.sorted import put_sorted
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.gate import WHOLE_ROWS, gate, gate_file
 from nightscore.quality.report import Gated, GatedFile
@@ -96,17 +95,6 @@ def _gated(
 
 def _store(workspace: Workspace, rows: pl.DataFrame | Callable[[], Rows], key: Sequence[str]) -> StoredObject:
     return workspace.lake.put(rows, key) if isinstance(rows, pl.DataFrame) else put_sorted(workspace.lake, rows, key)
-
-
-def put_sorted(lake: Lake, read: Callable[[], Rows], key: Sequence[str]) -> StoredObject:
-    """Store rows that come sorted by `key`, in bounded memory; where a key is null or repeated they are sorted whole.
-
-    `read` gives the rows anew, in one batch or more.
-    """
-    try:
-        return lake.put_batches(read(), key)
-    except AccountingError:
-        return lake.put(pl.concat(read()), key)
 
 
 def _objects_present(workspace: Workspace, verdict: Verdict) -> bool:

@@ -34,6 +34,7 @@ from nightscore.catalog.watch import (
     signals_between,
 )
 from nightscore.errors import Permanent
+from nightscore.lake.parquet import read_batches
 from nightscore.lake.workspace import Workspace
 from nightscore.reports.figure_charts import RowCount
 from nightscore.reports.watch_charts import Bin, Cell
@@ -41,6 +42,7 @@ from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.windows import nights_between
 
 STRIP_NIGHTS, FIGURE_NIGHTS = 28, 56
+_BATCH_ROWS = 1 << 18
 _LEDGER_DEPTH = 10_000
 _NIGHTS_OF_EVIDENCE = ("as_of", "night", "score_date")
 
@@ -271,8 +273,9 @@ def score_bins(workspace: Workspace, model: ModelVersion | None, pipeline: str, 
         return ()
     content = json.loads(store.verified_path(files[REFERENCE_FILE]).read_text("utf-8"))
     profile = ReferenceProfile.from_json(json.dumps(content["profile"])).column(SCORE)
-    tonight = count_into(profile, workspace.lake.scan([scored]).select(SCORE).collect()[SCORE])
-    return label_bins(profile.edges, profile.counts, tonight.tolist())
+    batches = read_batches(store.verified_path(scored.md5), _BATCH_ROWS, [SCORE])
+    tonight = [count_into(profile, batch[SCORE]).tolist() for batch in batches]
+    return label_bins(profile.edges, profile.counts, [sum(counts) for counts in zip(*tonight, strict=True)])
 
 
 def label_bins(edges: Sequence[float], reference: Sequence[int], tonight: Sequence[int]) -> tuple[Bin, ...]:

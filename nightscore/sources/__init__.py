@@ -1,6 +1,7 @@
-"""Sources: read the rows that a range of nights knows, typed and in a fixed order.
+"""Sources: read the rows that a range of nights knows, typed and in a fixed order, however many there are.
 
-`paths` finds files, `files` reads their bytes, `sql` runs queries, `parts` holds what they give and evaluates the
-spec's SQL over it, `columns` turns cells into declared types, `extract` puts rows into nights.
+`paths` finds files, `contents` fetches their bytes, `files` parses them, `sql` runs queries, `parts` holds some rows of
+either and evaluates the spec's SQL over them, `columns` turns cells into declared types, `extract` puts rows into
+nights, `spool` keeps them until they are stored.
 Added here: a new kind of source or file format. Not here: judging rows (`quality`) or storing partitions (`lake`).
 """

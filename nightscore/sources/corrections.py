@@ -17,6 +17,7 @@ from nightscore.errors import SourceMalformed, SourceMissing
 from nightscore.lake.outcomes import NightOutcome
 from nightscore.lake.workspace import Workspace
 from nightscore.sources.extract import Extraction, extract
+from nightscore.sources.spool import Scratch
 from nightscore.spec.datasets import source_dataset
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.sources import Source
@@ -40,7 +41,7 @@ class Reading:
 
 
 def extract_with_corrections(
-    workspace: Workspace, source: Source, nights: Sequence[date], late: Sequence[date]
+    workspace: Workspace, source: Source, nights: Sequence[date], late: Sequence[date], scratch: Scratch
 ) -> Reading:
     """Read `nights` and `late` in one pass, or each late night for itself where one of them cannot be read.
 
@@ -48,14 +49,14 @@ def extract_with_corrections(
     """
     root = workspace.settings.root
     try:
-        return Reading(extract(source, sorted({*nights, *late}), root, os.environ))
+        return Reading(extract(source, sorted({*nights, *late}), root, os.environ, scratch))
     except (SourceMissing, SourceMalformed):
         if not late:
             raise
-    parts, unreadable = [extract(source, nights, root, os.environ)], {}
+    parts, unreadable = [extract(source, nights, root, os.environ, scratch)], {}
     for night in late:
         try:
-            parts.append(extract(source, [night], root, os.environ))
+            parts.append(extract(source, [night], root, os.environ, scratch))
         except SourceMissing as error:
             structlog.get_logger("nightscore").warning("late file is gone", night=str(night), found=error.found)
         except SourceMalformed as error:
@@ -65,7 +66,7 @@ def extract_with_corrections(
 
 def _together(parts: Sequence[Extraction]) -> Extraction:
     return Extraction(
-        {night: frame for part in parts for night, frame in part.partitions.items()},
+        {night: one for part in parts for night, one in part.deliveries.items()},
         tuple(dict.fromkeys(origin for part in parts for origin in part.origins)),
         {night: day for part in parts for night, day in part.event_dates.items()},
         sum(part.rows_read for part in parts),

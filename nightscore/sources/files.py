@@ -1,161 +1,198 @@
-"""File sources: bytes of CSV (plain, zipped, gzipped) and Parquet files to raw parts, and what was read.
+"""File sources: contents of CSV and Parquet files to raw parts, some rows at a time, and what was read.
 
 CSV is read as text, cell by cell, so that types are decided in one place (`columns`).
-Added here: a file format or compression. Not here: finding files (`paths`).
+Added here: a file format. Not here: finding files (`paths`), their bytes (`contents`).
 """
 
 import csv
-import gzip
 import io
-import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from datetime import date
-from hashlib import md5
+from itertools import count
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from nightscore.errors import SettingsError, SourceMalformed, SourceMissing, Transient
+from nightscore.errors import SettingsError
+from nightscore.sources.contents import Content, fetch, malformed, unpack
 from nightscore.sources.parts import Origin, Part
 from nightscore.sources.paths import Location, find_files
+from nightscore.sources.spool import IN_MEMORY, Scratch
 from nightscore.spec.sources import FileSource
+
+if TYPE_CHECKING:
+    from pyarrow import csv as arrow_csv
 
 _FORMATS = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _REASONS_NAMED = 5
-_REMEDY = "repair the file at its origin, or the source's path, format or delimiter in the spec"
+_QUOTED_BLOCK_BYTES = 64 << 20
+_NOT_CSV = "binary, not UTF-8 or a row beyond 1 MiB"
 
 
 def read_files(
-    source: FileSource, dates: Sequence[date], base: Path, origin: list[Origin]
+    source: FileSource, dates: Sequence[date], base: Path, origin: list[Origin], scratch: Scratch = IN_MEMORY
 ) -> Generator[Part, None, None]:
-    """Each file for the event dates as a Part, one at a time; appends `path, size, md5` to `origin`.
+    """The rows of each file for the event dates as Parts; appends `path, size, md5` of each file to `origin`.
 
     Raises SourceMissing with every missing file at once, SourceMalformed, or Transient when the storage fails.
     """
     for location in find_files(source.path, dates, base):
-        content = _fetch(location)
-        about = f"{location.label} size={len(content)} md5={md5(content, usedforsecurity=False).hexdigest()}"
-        origin.append(Origin(about, location.event_date))
-        yield Part(location.label, _parse(content, location, source), event_date=location.event_date)
+        with fetch(location, scratch) as content:
+            origin.append(Origin(f"{location.label} size={content.size} md5={content.md5()}", location.event_date))
+            first_row = 1
+            with closing(_parse(content, location, source, scratch)) as frames:
+                for frame in frames:
+                    yield Part(location.label, frame, first_row, location.event_date)
+                    first_row += frame.height
 
 
-def _malformed(location: Location, *reasons: str) -> SourceMalformed:
-    return SourceMalformed(f"reading {location.label}", reasons, _REMEDY)
-
-
-def _fetch(location: Location) -> bytes:
-    attempted = f"reading {location.label}"
-    try:
-        return bytes(location.filesystem.cat_file(location.path))
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise SourceMissing(attempted, error.strerror or type(error).__name__, "make the file readable") from None
-    except (BadZipFile, EOFError, zlib.error) as error:
-        raise _malformed(location, f"{type(error).__name__}: {error}") from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise Transient(attempted, reason, "try again when the storage answers") from None
-
-
-def _parse(content: bytes, location: Location, source: FileSource) -> pl.DataFrame:
+def _parse(
+    content: Content, location: Location, source: FileSource, scratch: Scratch
+) -> Generator[pl.DataFrame, None, None]:
+    """The file's rows, about `scratch.part_rows` at a time; at least one frame."""
     name = Path(location.path.lower())
     packed = name.suffix if name.suffix in (".zip", ".gz") else ""
     kind = source.format or _FORMATS.get(Path(name.stem if packed else name).suffix)
     if kind is None:
         raise SettingsError(f"reading {source.path}", f"suffix {name.suffix or 'none'}", "set format: csv or parquet")
-    plain = _unpack(content, packed, location)
-    if not plain:
-        raise _malformed(location, "the file is empty")
-    return _read_csv(plain, source, location) if kind == "csv" else _read_parquet(plain, source.null_tokens, location)
+    with unpack(content, packed, location, scratch) as plain:
+        if not plain.size:
+            raise malformed(location, "the file is empty")
+        if kind == "csv":
+            yield from _read_csv(plain.ending_a_line(), source, location, scratch.part_rows)
+        else:
+            yield from _read_parquet(plain, source.null_tokens, location, scratch.part_rows)
 
 
-def _unpack(content: bytes, suffix: str, location: Location) -> bytes:
-    try:
-        if suffix == ".zip":
-            return _unzip(content, location)
-        return gzip.decompress(content) if suffix == ".gz" else content
-    except (BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise _malformed(location, f"damaged {suffix} file: {error}") from None
-
-
-def _unzip(content: bytes, location: Location) -> bytes:
-    with ZipFile(io.BytesIO(content)) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
-        if len(names) != 1:
-            raise _malformed(
-                location, f"the archive holds {len(names)} files where one is expected: {', '.join(names[:5])}"
-            )
-        return archive.read(names[0])
-
-
-def _read_parquet(content: bytes, null_tokens: Sequence[str], location: Location) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(io.BytesIO(content))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _malformed(location, f"not a readable Parquet file: {type(error).__name__}") from None
+def _read_parquet(
+    content: Content, null_tokens: Sequence[str], location: Location, part_rows: int
+) -> Iterator[pl.DataFrame]:
     text = pl.col(pl.String)
-    return frame.with_columns(pl.when(~text.is_in(list(null_tokens))).then(text)) if null_tokens else frame
+    tokens = list(null_tokens)
+    for start in count(0, part_rows):
+        given = content.held if isinstance(content.held, Path) else io.BytesIO(content.held)
+        try:
+            frame = pl.scan_parquet(given, glob=False, hive_partitioning=False).slice(start, part_rows).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise malformed(location, f"not a readable Parquet file: {type(error).__name__}") from None
+        if frame.height or not start:
+            yield frame.with_columns(pl.when(~text.is_in(tokens)).then(text)) if tokens else frame
+        if frame.height < part_rows:
+            return
 
 
-def _read_csv(content: bytes, source: FileSource, location: Location) -> pl.DataFrame:
+class _Ragged:
+    """The rows of a CSV file that have more or fewer cells than its header."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def refuse(self, row: "arrow_csv.InvalidRow") -> str:
+        """Skip a row and remember that."""
+        self.count += 1
+        if self.count <= _REASONS_NAMED:
+            self.first.append(f"row {row.number} has {row.actual_columns} of {row.expected_columns} cells")
+        return "skip"
+
+
+def _read_csv(content: Content, source: FileSource, location: Location, part_rows: int) -> Iterator[pl.DataFrame]:
     """All cells as String. Refuses ragged rows, repeated columns, unclosed quotes and text that is not UTF-8."""
+    header = _read_header(content, source.delimiter, location)
+    marks, ragged, rows = _count_quotes(content), _Ragged(), 0
+    held: list[Any] = []
+    for table in _csv_tables(content, source, location, header, marks > 0, ragged):
+        # What is wrong with a file is known at its end only, so its last rows wait for that.
+        if sum(one.num_rows for one in held) >= part_rows:
+            yield _together(held)
+            held = []
+        held.append(table)
+        rows += table.num_rows
+    if ragged.count:
+        raise malformed(location, f"{ragged.count} ragged rows; the header is row 1", *ragged.first)
+    _check_quotes(content, source.delimiter, marks, rows, location)
+    yield _together(held)
+
+
+def _together(tables: Sequence[Any]) -> pl.DataFrame:
+    import pyarrow as pa
+
+    return pl.DataFrame(pl.from_arrow(pa.concat_tables(tables)))
+
+
+def _csv_tables(
+    content: Content, source: FileSource, location: Location, header: Sequence[str], quoted: bool, ragged: _Ragged
+) -> Iterator[Any]:
+    """Arrow tables of text; at least one, maybe empty."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    content = content if content.endswith(b"\n") else content + b"\n"
-    header = _read_header(content, source.delimiter, location)
-    ragged: list[str] = []
-
-    def refuse(row: arrow_csv.InvalidRow) -> str:
-        ragged.append(f"row {row.number} has {row.actual_columns} of {row.expected_columns} cells")
-        return "skip"
-
-    # One thread, since only then does pyarrow number the rows it refuses; a cell may be as long as the file.
-    size = max(1 << 20, len(content) + 1) if b'"' in content else 1 << 20
+    # One thread, since only then does pyarrow number the rows it refuses; a cell may be as long as a block.
+    size = min(max(1 << 20, content.size + 1), _QUOTED_BLOCK_BYTES) if quoted else 1 << 20
     try:
-        table = arrow_csv.read_csv(
-            pa.py_buffer(content),
-            read_options=arrow_csv.ReadOptions(use_threads=False, block_size=min(size, 1 << 30)),
+        with _as_arrow(content) as stream, arrow_csv.open_csv(
+            stream,
+            read_options=arrow_csv.ReadOptions(use_threads=False, block_size=size),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=source.delimiter, newlines_in_values=b'"' in content, invalid_row_handler=refuse
+                delimiter=source.delimiter, newlines_in_values=quoted, invalid_row_handler=ragged.refuse
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()),
                 null_values=list(source.null_tokens),
                 strings_can_be_null=True,
             ),
-        )
+        ) as reader:  # fmt: skip
+            yield reader.schema.empty_table()
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
     except pa.ArrowException as error:
-        raise _malformed(
-            location, f"not readable as CSV: {type(error).__name__}; binary, not UTF-8 or a row beyond 1 MiB"
-        ) from None
-    if ragged:
-        raise _malformed(location, f"{len(ragged)} ragged rows; the header is row 1", *ragged[:_REASONS_NAMED])
-    _check_quotes(content, source.delimiter, table.num_rows, location)
-    return pl.DataFrame(pl.from_arrow(table))
+        # A stray quotation mark makes one row of all that follows.
+        _check_quotes(content, source.delimiter, 1 if quoted else 0, 0, location)
+        raise malformed(location, f"not readable as CSV: {type(error).__name__}; {_NOT_CSV}") from None
 
 
-def _read_header(content: bytes, delimiter: str, location: Location) -> list[str]:
-    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+def _as_arrow(content: Content) -> Any:
+    import pyarrow as pa
+
+    return pa.OSFile(str(content.held)) if isinstance(content.held, Path) else pa.BufferReader(content.held)
+
+
+def _read_header(content: Content, delimiter: str, location: Location) -> list[str]:
     try:
-        header = next(csv.reader(text, delimiter=delimiter), [])
+        with io.TextIOWrapper(content.open(), encoding="utf-8-sig", newline="") as text:
+            header = next(csv.reader(text, delimiter=delimiter), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _malformed(location, f"not text in UTF-8: {type(error).__name__}") from None
+        raise malformed(location, f"not text in UTF-8: {type(error).__name__}") from None
     repeated = sorted({name for name in header if header.count(name) > 1})
     if not header or repeated:
-        raise _malformed(location, f"the header repeats {', '.join(repeated)}" if repeated else "there is no header")
+        raise malformed(location, f"the header repeats {', '.join(repeated)}" if repeated else "there is no header")
     return header
 
 
-def _check_quotes(content: bytes, delimiter: str, rows: int, location: Location) -> None:
+def _count_quotes(content: Content) -> int:
+    return sum(block.count(b'"') for block in content.blocks())
+
+
+def _count_lines(content: Content) -> int:
+    """Line ends before the last character that is not white space."""
+    lines = trailing = 0
+    for block in content.blocks():
+        whole, kept = block.count(b"\n"), block.rstrip()
+        ends = kept.count(b"\n")
+        lines, trailing = (lines + trailing + ends, whole - ends) if kept else (lines, trailing + whole)
+    return lines
+
+
+def _check_quotes(content: Content, delimiter: str, marks: int, rows: int, location: Location) -> None:
     """Refuse a stray quotation mark, which would swallow the rows behind it into one cell without an error."""
-    quotes = content.count(b'"')
-    if quotes == 0 or (quotes % 2 == 0 and content.rstrip().count(b"\n") == rows):
+    if marks == 0 or (marks % 2 == 0 and _count_lines(content) == rows):
         return
-    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    try:
-        for _ in reader:
-            pass
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise _malformed(location, f"a stray quotation mark before line {reader.line_num + 1}: {error}") from None
+    with io.TextIOWrapper(content.open(), encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        try:
+            for _ in reader:
+                pass
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise malformed(location, f"a stray quotation mark before line {reader.line_num + 1}: {error}") from None

@@ -1,13 +1,11 @@
 """The first step of a night: read what a source delivers and keep it, as delivered, in the lake.
 
-Added here: how extracted frames become partitions. Not here: reading (`extract.py`) or judging (`nightscore/quality`).
+Added here: how extracted rows become partitions. Not here: reading (`extract.py`) or judging (`nightscore/quality`).
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Literal
-
-import polars as pl
 
 from nightscore.catalog.gates import RowAccount
 from nightscore.catalog.partitions import Candidate
@@ -15,9 +13,11 @@ from nightscore.lake.fingerprints import fingerprint
 from nightscore.lake.objects import StoredObject
 from nightscore.lake.outcomes import NightOutcome, record_accounts, timed_step
 from nightscore.lake.partitions import candidate
+from nightscore.lake.sorted import put_sorted
 from nightscore.lake.workspace import Workspace
 from nightscore.sources.corrections import correctable_nights, extract_with_corrections, lift_gates
 from nightscore.sources.extract import Extraction
+from nightscore.sources.spool import Delivery, Scratch, scratch_folder
 from nightscore.spec.datasets import clean_dataset, source_dataset
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.windows import history_window
@@ -36,14 +36,15 @@ def ingest_source(
     late = [night for night in correctable_nights(workspace, pipeline, name, nights) if night not in wanted]
     with timed_step(workspace, pipeline.name, f"source {name}", wanted, run_id) as log:
         source, dataset = pipeline.sources[name], source_dataset(pipeline.name, name)
-        reading = extract_with_corrections(workspace, source, wanted, late)
-        extraction = reading.extraction
-        standing = workspace.lake.current(dataset, min([*wanted, *late]), max(wanted))
+        with scratch_folder(workspace.settings.home_path) as folder:
+            reading = extract_with_corrections(workspace, source, wanted, late, Scratch(folder))
+            extraction = reading.extraction
+            standing = workspace.lake.current(dataset, min([*wanted, *late]), max(wanted))
+            stored = _store(workspace, extraction.deliveries, source.key)
         recipe = fingerprint("source", source=source.model_dump(mode="json"))
-        stored = _store(workspace, extraction.partitions, source.key)
         candidates = [
-            candidate(dataset, night, stored[night], frame.height, recipe, standing, origin=extraction.origin_of(night))
-            for night, frame in extraction.partitions.items()
+            candidate(dataset, night, stored[night], one.rows, recipe, standing, origin=extraction.origin_of(night))
+            for night, one in extraction.deliveries.items()
         ]
         made = workspace.lake.commit(candidates, run_id)
         outcomes = [
@@ -66,15 +67,13 @@ def with_unreadable_history(workspace: Workspace, pipeline: Pipeline, name: str,
     return sorted({*nights, *(night for night in window if night not in readable)})
 
 
-def _store(
-    workspace: Workspace, partitions: Mapping[date, pl.DataFrame], key: Sequence[str]
-) -> dict[date, StoredObject]:
-    # A snapshot source hands out one frame for every night; writing it once is enough.
-    by_frame: dict[int, StoredObject] = {}
-    for frame in partitions.values():
-        if id(frame) not in by_frame:
-            by_frame[id(frame)] = workspace.lake.put(frame, key)
-    return {night: by_frame[id(frame)] for night, frame in partitions.items()}
+def _store(workspace: Workspace, deliveries: Mapping[date, Delivery], key: Sequence[str]) -> dict[date, StoredObject]:
+    # A snapshot source hands out one delivery for every night; writing it once is enough.
+    stored: dict[int, StoredObject] = {}
+    for one in deliveries.values():
+        if id(one) not in stored:
+            stored[id(one)] = put_sorted(workspace.lake, one.read, key)
+    return {night: stored[id(one)] for night, one in deliveries.items()}
 
 
 def _result(one: Candidate, made: Mapping[tuple[str, date], int]) -> Literal["made", "reused"]:

@@ -1,9 +1,10 @@
-"""Raw parts of a source (one file, one chunk of a query) and the spec's SQL evaluated over them.
+"""Raw parts of a source (some rows of a file or a query) and the spec's SQL evaluated over them.
 
 Added here: another thing every part must satisfy before its cells are read.
 Not here: where parts come from (`files`, `sql`), typed cells (`columns`).
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ _ROWS_NAMED = 5
 
 @dataclass(frozen=True)
 class Part:
-    """Rows as the source gives them; `event_date` is the one that the file's path states, if any."""
+    """Some rows as the source gives them, the first of which is its row `first_row`.
+
+    `event_date` is the one that the file's path states, if any.
+    """
 
     label: str
     frame: pl.DataFrame
@@ -107,29 +111,48 @@ def _wrong_sql(part: Part, sql: str, reason: str) -> SourceMalformed:
     return SourceMalformed(f"evaluating `{sql}` over {part.label}", reason, "repair the SQL in the spec or the source")
 
 
-def event_dates(connection: "DuckDBPyConnection", part: Part, source: Source) -> pl.Series:
-    """The event date of each row of `part`, as Date; raises SourceMalformed when any row has none."""
+class Refusals:
+    """Rows without a usable event date, counted over all parts of a file or query, the first ones by their number."""
+
+    def __init__(self) -> None:
+        self._label = ""
+        self._counts: Counter[str] = Counter()
+        self._first: defaultdict[str, list[int]] = defaultdict(list)
+
+    def note(self, part: Part, rows: pl.Series, what: str) -> None:
+        """Count the rows of `part` that are true in `rows`; raises what was found in an earlier file or query."""
+        if part.label != self._label:
+            self.settle()
+            self._label = part.label
+        if count := int(rows.sum()):
+            self._counts[what] += count
+            spare = _ROWS_NAMED - len(self._first[what])
+            self._first[what] += [part.first_row + at for at in rows.arg_true().head(spare)]
+
+    def settle(self) -> None:
+        """Raise SourceMalformed where any row was counted."""
+        if self._counts:
+            raise SourceMalformed(
+                f"finding the event dates of {self._label}",
+                [_describe_refused(count, what, self._first[what]) for what, count in self._counts.items()],
+                "repair these rows at the source, or event_date in the spec; no row may vanish",
+            )
+
+
+def _describe_refused(count: int, what: str, first: Sequence[int]) -> str:
+    return f"{count} rows {what}; data rows {', '.join(map(str, first))}{' …' if count > len(first) else ''}"
+
+
+def event_dates(connection: "DuckDBPyConnection", part: Part, source: Source, refused: Refusals) -> pl.Series:
+    """The event date of each row of `part`, as Date; rows without one are noted in `refused`."""
     if source.event_date is None:
         return pl.Series([part.event_date], dtype=pl.Date).new_from_index(0, part.frame.height)
     if part.frame.is_empty():
         return pl.Series([], dtype=pl.Date)
     sql = f"CAST(({source.event_date}\n) AS DATE)"
     dates = evaluate(connection, part, part.frame, sql)["value"]
-    _refuse(part, dates.is_null(), "have no readable event date")
+    refused.note(part, dates.is_null(), "have no readable event date")
     if part.event_date is not None:
-        _refuse(
-            part,
-            dates != part.event_date,
-            f"have another event date than {part.event_date}, which the file's name states",
-        )
+        other = f"have another event date than {part.event_date}, which the file's name states"
+        refused.note(part, dates != part.event_date, other)
     return dates
-
-
-def _refuse(part: Part, rows: pl.Series, what: str) -> None:
-    numbers = [str(part.first_row + at) for at in rows.arg_true().head(_ROWS_NAMED)]
-    if numbers:
-        raise SourceMalformed(
-            f"finding the event dates of {part.label}",
-            f"{rows.sum()} rows {what}; data rows {', '.join(numbers)}{' …' if rows.sum() > len(numbers) else ''}",
-            "repair these rows at the source, or event_date in the spec; no row may vanish",
-        )

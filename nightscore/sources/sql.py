@@ -20,9 +20,10 @@ _TRANSIENT_STATES = ("08", "40", "53", "55", "57")
 
 
 def read_query(
-    source: SqlSource, dates: Sequence[date], environ: Mapping[str, str], origin: list[Origin]
-) -> Generator[Part, None, None]:
-    """The query's rows for first to last event date (both included), as Parts of 50,000 rows.
+    source: SqlSource, dates: Sequence[date], environ: Mapping[str, str], origin: list[Origin],
+    part_rows: int = _CHUNK_ROWS,
+) -> Generator[Part, None, None]:  # fmt: skip
+    """The query's rows for first to last event date (both included), as Parts of at most 50,000 rows.
 
     Raises SettingsError without a usable URL, DatabaseUnavailable when it does not answer, SourceMalformed when
     it refuses the query.
@@ -33,7 +34,7 @@ def read_query(
     label = f"the query on ${source.url_env}"
     with _connect(url, source) as connection:
         try:
-            yield from _stream(connection, source.query, bounds, label)
+            yield from _stream(connection, source.query, bounds, label, min(part_rows, _CHUNK_ROWS))
         except exc.StatementError as error:
             raise _explain(error, label) from None
 
@@ -67,14 +68,16 @@ def _connect(url: URL, source: SqlSource) -> Connection:
         raise DatabaseUnavailable("connecting to a SQL source", reason, remedy) from None
 
 
-def _stream(connection: Connection, query: str, bounds: Mapping[str, date], label: str) -> Generator[Part, None, None]:
-    streaming = connection.execution_options(stream_results=True, max_row_buffer=_CHUNK_ROWS)
+def _stream(
+    connection: Connection, query: str, bounds: Mapping[str, date], label: str, part_rows: int
+) -> Generator[Part, None, None]:
+    streaming = connection.execution_options(stream_results=True, max_row_buffer=part_rows)
     statement = text(query)
     used = {name: value for name, value in bounds.items() if name in statement.compile().params}
     result = streaming.execute(statement, used)
     names = _column_names(result, label)
     rows_before = 0
-    for rows in result.partitions(_CHUNK_ROWS):
+    for rows in result.partitions(part_rows):
         columns = zip(*rows, strict=True)
         yield Part(label, pl.DataFrame([_series(*each) for each in zip(names, columns, strict=True)]), rows_before + 1)
         rows_before += len(rows)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
+from nightscore.lake.parquet import read_batches
 from nightscore.measures.domain import left_out_aucs
 from nightscore.measures.profiles import Kind, ReferenceProfile
 from nightscore.measures.profiling import build_reference
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 SCORE = "score"
 """The name under which the scores stand among the profiled columns."""
 DOMAIN_ROWS = 20_000
+BATCH_ROWS = 1 << 18
+"""Rows that are profiled at once. Another number would change the last bits of means of dates with more rows."""
 REFERENCE_FILE, SAMPLE_FILE = "reference.json", "reference.parquet"
 _KINDS: dict[str, Kind] = {"float": "number", "integer": "number", "boolean": "boolean", "category": "category"}
 Read = Callable[[], Iterable[Batch]]
@@ -93,11 +96,11 @@ def with_reference(trained: "Trained", read: Read) -> "Trained":
 
 
 def read_partitions(paths: Mapping[date, Path]) -> Read:
-    """One file a score date, read one after the other in the order of the dates; a date may be without rows."""
+    """One file a score date, dates in order, in batches of at most BATCH_ROWS rows; a date may be without rows."""
 
     def read() -> Iterable[Batch]:
         for night in sorted(paths):
-            yield night, pl.read_parquet(paths[night])
+            yield from ((night, frame) for frame in read_batches(paths[night], BATCH_ROWS))
 
     return read
 

@@ -109,6 +109,14 @@ def test_partitions_are_read_by_date_each_time_anew(tmp_path: Path) -> None:
         assert_frame_equal(pl.concat([frame for _, frame in found]), UNLABELLED)
 
 
+def test_a_large_date_comes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nightscore.training.reference.BATCH_ROWS", 64)
+    found = list(read_partitions(partitions(tmp_path, UNLABELLED))())
+    assert [len(frame) for _, frame in found] == [64, 64, 22] * 40
+    assert [night for night, frame in found for _ in range(len(frame))] == UNLABELLED["score_date"].to_list()
+    assert_frame_equal(pl.concat([frame for _, frame in found]), UNLABELLED)
+
+
 def test_a_date_without_rows_is_a_date_of_the_reference(trained: Trained, tmp_path: Path) -> None:
     paths = partitions(tmp_path, UNLABELLED)
     empty = FIRST + timedelta(days=40)
