@@ -41,7 +41,7 @@ unit: $(STAMP) ## Only the fast tests
 	$(BIN)/pytest -q tests/unit
 
 test: check ## Everything
-	$(BIN)/pytest -q -n 2 --dist loadfile tests
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 bench: $(STAMP) ## Race other scorers over the same files, then write benchmarks/RESULTS.md; ROWS=1000000 ONLY=pandas,ray REPEATS=3
 	$(BIN)/python -m benchmarks.bench --rows $(ROWS) --repeats $(REPEATS) --only "$(ONLY)" --date $$(date +%F) $(BENCH)
