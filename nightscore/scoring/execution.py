@@ -56,7 +56,10 @@ class Execution:
             token.touch()
             remote = self._remote_for_workers(token.name, [features_md5, *(one.capsule_md5 for one in refs)])
             job = Job(features_md5, refs, share, token.name, remote, code_hash())
-            return put_together(arms, spans[-1].stop, self._parts(job, spans))
+            scores = put_together(arms, spans[-1].stop, self._parts(job, spans))
+        # One shard's difference casts doubt on all of them: the whole night is LightGBM's then.
+        differed = {one.version: one for one in scores.engines if one.differing}
+        return score_night(arms, features, threads, refused=differed) if differed else scores
 
     def _remote_for_workers(self, token: str, md5s: Sequence[str]) -> str | None:
         """The remote, where the workers need it; then `md5s` are there."""

@@ -107,24 +107,24 @@ class _BitsDiffer(Exception):
 
 def score_night(
     arms: Arms, features: Features, threads: int, groups: Sequence[int] | None = None,
-    earlier: EarlierNight | None = None,
+    earlier: EarlierNight | None = None, refused: Mapping[int, EngineUse] | None = None,
 ) -> Scores:  # fmt: skip
     """Scores of the rows of a features partition, or of some of its row groups; `threads` change no bit.
 
     Neither does `earlier`, a night that the one version scored: where the model is costly, rows that are unchanged
-    since then keep its scores.
+    since then keep its scores. `refused`: versions whose kernel has differed from LightGBM already, which scores them.
     Raises FeatureBuildFailed where the features do not fit the model.
     """
     by_group = [
         rows for one in ((features,) if isinstance(features, Path) else features) for rows in rows_by_group(one)
     ]
     rows = sum(by_group if groups is None else (by_group[at] for at in groups))
-    refused: dict[int, EngineUse] = {}
+    differed = dict(refused or {})
     while True:
         try:
-            return _score(arms, features, rows, threads, groups, refused, earlier)
+            return _score(arms, features, rows, threads, groups, differed, earlier)
         except _BitsDiffer as found:
-            refused[found.use.version] = found.use
+            differed[found.use.version] = found.use
 
 
 def _score(

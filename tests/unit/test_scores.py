@@ -116,6 +116,15 @@ def test_a_kernel_that_differs_in_a_bit_scores_nothing(
     assert 0 < use.differing <= use.checked <= NIGHT.height
 
 
+def test_a_version_whose_kernel_has_differed_is_scored_by_lightgbm(
+    capsules: tuple[Capsule, Capsule], features: Path, kernel: None
+) -> None:
+    differed = EngineUse(1, "lightgbm", None, "the kernel differed from LightGBM in 1 of 10 rows", 10, 1)
+    found = score_night(Arms(1, capsules[0]), features, 1, refused={1: differed})
+    assert found.score.tobytes() == capsules[0].predict(NIGHT.sort(KEY)).tobytes()
+    assert found.engines == (differed,)
+
+
 def test_the_proof_is_spread_over_the_night(
     capsules: tuple[Capsule, Capsule], features: Path, kernel: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
