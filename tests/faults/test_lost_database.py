@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -119,8 +119,8 @@ def test_a_connection_lost_at_any_statement_publishes_nothing_and_leaves_nothing
 def test_a_connection_lost_in_the_middle_of_the_rows_publishes_nothing(
     server: Server, workspace: Workspace, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken_off(path: Path, rows: int) -> Iterator[pl.DataFrame]:
-        whole = pl.concat(read_batches(path, rows))
+    def broken_off(path: Path, rows: int, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        whole = pl.concat(read_batches(path, rows, columns))
         yield whole.head(30)
         with psycopg.connect(server.url("postgres", driver="postgresql"), autocommit=True) as admin:
             query = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and query like 'copy%%'"
