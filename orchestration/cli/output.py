@@ -32,7 +32,8 @@ def configure_logging(verbose: bool) -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=20, pad_level=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Asked each time: who calls commands in a process of his own may change stderr between them.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
 
