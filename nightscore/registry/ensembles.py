@@ -19,16 +19,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nightscore.catalog.models import ModelVersion, alias_holder, insert_version, next_version, version_of_recipe
+from nightscore.catalog.models import ModelVersion, version_of_recipe
 from nightscore.errors import SpecError
-from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.workspace import Workspace
 from nightscore.measures.calibration import NO_CALIBRATION, reliability
-from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import Capsule
 from nightscore.registry.provenance import Provenance, find_provenance
-from nightscore.registry.register import TRAINING_SET_FILE, store_capsule
-from nightscore.registry.sources import keep_commit
+from nightscore.registry.register import TRAINING_SET_FILE, Draft, insert_draft, keep_commit_of
 from nightscore.registry.versions import open_capsule
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.ensemble import ENSEMBLE, EnsembleModel, Member, shares, union_encoding, weighted_mean
@@ -209,33 +206,18 @@ def _register(
 ) -> ModelVersion:  # fmt: skip
     versions = [version for version, _ in members]
     trained, provenance = make_ensemble(pipeline, parts), find_provenance(workspace.settings.root, pipeline.name)
-    with workspace.engine.connect() as connection:
-        parent = alias_holder(connection, pipeline.name, CHAMPION)
-    snapshot, as_of = _snapshot(workspace, versions, parts), max(one.as_of for one in versions)
-    context = {
-        "as_of": str(as_of), "snapshot_md5": snapshot, "parent": parent, "purpose": purpose, "created_by": actor,
-        "members": trained.metrics["members"], "training_set_content": content_of(parts), "code_sha256": code_hash(),
-        **provenance.facts, "left_out": {},
-    }  # fmt: skip
-    capsule_md5, identity = store_capsule(workspace, pipeline, trained, context, provenance)
-    with workspace.engine.begin() as connection:
-        number = next_version(connection, pipeline.name)
-        made_meanwhile = version_of_recipe(connection, pipeline.name, recipe)
-        if made_meanwhile is not None:
-            return made_meanwhile
-        version = ModelVersion(
-            pipeline.name, number, capsule_md5, identity.manifest_sha256, identity.function_sha256, recipe, snapshot,
-            ENSEMBLE, pipeline.task, as_of, parent, "registered", trained.metrics | {"importance": trained.importance},
-            actor, purpose, run_id, workspace.clock.now(), _facts(versions, provenance), None,
-        )  # fmt: skip
-        insert_version(connection, version)
-    if provenance.commit is not None:
-        keep_commit(workspace.settings.root, pipeline.name, number, provenance.commit.sha)
+    draft = Draft(
+        recipe, _snapshot(workspace, versions, parts), ENSEMBLE, max(one.as_of for one in versions), purpose, actor,
+        run_id, facts_of_derived(versions, provenance), None,
+    )  # fmt: skip
+    context = {"members": trained.metrics["members"], "training_set_content": content_of(parts), "left_out": {}}
+    version = insert_draft(workspace, pipeline, trained, draft, context, provenance)
+    keep_commit_of(workspace, version)
     return version
 
 
-def _facts(versions: Sequence[ModelVersion], provenance: Provenance) -> dict[str, Any]:
-    """An ensemble is as clean as its members: uncommitted changes must not become champion by way of one."""
+def facts_of_derived(versions: Sequence[ModelVersion], provenance: Provenance) -> dict[str, Any]:
+    """A version is as clean as those it is made of: uncommitted changes must not become champion by way of one."""
     dirty = [version.name for version in versions if (version.provenance or {}).get("dirty")]
     return provenance.facts | ({"dirty": True, "dirty_members": dirty} if dirty else {})
 

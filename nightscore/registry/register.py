@@ -37,6 +37,21 @@ _UNSAID = {"folds": 1, "calibration": None}
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A version before it has a number; `facts`: where its sources come from, as the catalog keeps it."""
+
+    recipe: str
+    snapshot_md5: str
+    algorithm: str
+    as_of: date
+    purpose: str
+    created_by: str
+    run_id: str
+    facts: Mapping[str, Any]
+    family: str | None
+
+
+@dataclass(frozen=True)
 class Registration:
     """A registered version, what it learnt from, and whether it was there already."""
 
@@ -115,31 +130,54 @@ def _register(
     workspace: Workspace, pipeline: Pipeline, trained: Trained, training_set: TrainingSet, recipe: str,
     purpose: str, run_id: str,
 ) -> ModelVersion:  # fmt: skip
-    snapshot, provenance = _snapshot(workspace, training_set), find_provenance(workspace.settings.root, pipeline.name)
+    provenance = find_provenance(workspace.settings.root, pipeline.name)
+    draft = Draft(
+        recipe, _snapshot(workspace, training_set), pipeline.training.algorithm.type, training_set.as_of, purpose,
+        getpass.getuser(), run_id, provenance.facts, family_of(workspace.settings, pipeline),
+    )  # fmt: skip
+    return insert_draft(workspace, pipeline, trained, draft, _context(training_set), provenance)
+
+
+def insert_draft(
+    workspace: Workspace, pipeline: Pipeline, trained: Trained, draft: Draft, context: Mapping[str, object],
+    provenance: Provenance,
+) -> ModelVersion:  # fmt: skip
+    """Store the capsule of `trained` and give it the next number; or the version of its recipe that was made meanwhile.
+
+    `context`: what the capsule says beside what every one does.
+    """
     with workspace.engine.connect() as connection:
         parent = alias_holder(connection, pipeline.name, CHAMPION)
-    context = _context(training_set, snapshot, parent, purpose, provenance)
-    capsule_md5, identity = store_capsule(workspace, pipeline, trained, context, provenance)
+    shared = {
+        "as_of": str(draft.as_of), "snapshot_md5": draft.snapshot_md5, "parent": parent, "purpose": draft.purpose,
+        "created_by": draft.created_by, "code_sha256": code_hash(), **provenance.facts,
+    }  # fmt: skip
+    capsule_md5, identity = store_capsule(workspace, pipeline, trained, shared | dict(context), provenance)
     with workspace.engine.begin() as connection:
         number = next_version(connection, pipeline.name)
-        made_meanwhile = version_of_recipe(connection, pipeline.name, recipe)
+        made_meanwhile = version_of_recipe(connection, pipeline.name, draft.recipe)
         if made_meanwhile is not None:
             return made_meanwhile
         version = ModelVersion(
-            pipeline.name, number, capsule_md5, identity.manifest_sha256, identity.function_sha256, recipe, snapshot,
-            pipeline.training.algorithm.type, pipeline.task, training_set.as_of, parent, "registered",
-            trained.metrics | {"importance": trained.importance}, getpass.getuser(), purpose, run_id,
-            workspace.clock.now(), provenance.facts, family_of(workspace.settings, pipeline),
+            pipeline.name, number, capsule_md5, identity.manifest_sha256, identity.function_sha256, draft.recipe,
+            draft.snapshot_md5, draft.algorithm, pipeline.task, draft.as_of, parent, "registered",
+            trained.metrics | {"importance": trained.importance}, draft.created_by, draft.purpose, draft.run_id,
+            workspace.clock.now(), draft.facts, draft.family,
         )  # fmt: skip
         insert_version(connection, version)
     return version
 
 
-def _finish(workspace: Workspace, pipeline: Pipeline, version: ModelVersion) -> None:
-    """Keep the commit, try the capsule, and crown it where no version is; also after a run that died before it did."""
+def keep_commit_of(workspace: Workspace, version: ModelVersion) -> None:
+    """Hold on to the commit that a version was made at, if there is one."""
     commit = (version.provenance or {}).get("commit")
     if commit is not None:
         keep_commit(workspace.settings.root, version.pipeline, version.version, commit)
+
+
+def _finish(workspace: Workspace, pipeline: Pipeline, version: ModelVersion) -> None:
+    """Keep the commit, try the capsule, and crown it where no version is; also after a run that died before it did."""
+    keep_commit_of(workspace, version)
     open_capsule(workspace, version)
     make_first_champion(workspace, pipeline, version, "nightscore", "the first version of the pipeline")
 
@@ -165,12 +203,8 @@ def store_capsule(
     return store.put_directory(entries).md5, identity
 
 
-def _context(
-    training_set: TrainingSet, snapshot: str, parent: int | None, purpose: str, provenance: Provenance
-) -> dict[str, object]:
+def _context(training_set: TrainingSet) -> dict[str, object]:
     return {
-        "as_of": str(training_set.as_of), "snapshot_md5": snapshot, "parent": parent, "purpose": purpose,
         "training_set_md5": training_set.stored.md5, "training_set_content": training_set.stored.content_sha256,
-        "code_sha256": code_hash(), "created_by": getpass.getuser(), **provenance.facts,
         "left_out": {str(night): why for night, why in training_set.left_out.items()},
     }  # fmt: skip

@@ -15,16 +15,14 @@ from typing import Any
 
 import polars as pl
 
-from nightscore.catalog.models import ModelVersion, alias_holder, insert_version, next_version, version_of_recipe
+from nightscore.catalog.models import ModelVersion, version_of_recipe
 from nightscore.errors import SpecError
-from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import Capsule
+from nightscore.registry.ensembles import facts_of_derived
 from nightscore.registry.families import family_of
-from nightscore.registry.provenance import Provenance, find_provenance
-from nightscore.registry.register import TRAINING_SET_FILE, store_capsule
-from nightscore.registry.sources import keep_commit
+from nightscore.registry.provenance import find_provenance
+from nightscore.registry.register import TRAINING_SET_FILE, Draft, insert_draft, keep_commit_of
 from nightscore.registry.versions import open_capsule
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.training import LightGbm
@@ -120,28 +118,12 @@ def _register(
 ) -> ModelVersion:  # fmt: skip
     trained = make_slimmed(pipeline, _open(workspace, full), max_loss)
     provenance = find_provenance(workspace.settings.root, pipeline.name)
-    with workspace.engine.connect() as connection:
-        parent = alias_holder(connection, pipeline.name, CHAMPION)
-    snapshot = _snapshot(workspace, full)
-    context = _context(workspace, full, max_loss) | {
-        "as_of": str(full.as_of), "snapshot_md5": snapshot, "parent": parent, "purpose": purpose, "created_by": actor,
-        "code_sha256": code_hash(), **provenance.facts,
-    }  # fmt: skip
-    capsule_md5, identity = store_capsule(workspace, pipeline, trained, context, provenance)
-    with workspace.engine.begin() as connection:
-        number = next_version(connection, pipeline.name)
-        made_meanwhile = version_of_recipe(connection, pipeline.name, recipe)
-        if made_meanwhile is not None:
-            return made_meanwhile
-        version = ModelVersion(
-            pipeline.name, number, capsule_md5, identity.manifest_sha256, identity.function_sha256, recipe, snapshot,
-            full.algorithm, pipeline.task, full.as_of, parent, "registered",
-            trained.metrics | {"importance": trained.importance}, actor, purpose, run_id, workspace.clock.now(),
-            _facts(full, provenance), full.family,
-        )  # fmt: skip
-        insert_version(connection, version)
-    if provenance.commit is not None:
-        keep_commit(workspace.settings.root, pipeline.name, number, provenance.commit.sha)
+    draft = Draft(
+        recipe, _snapshot(workspace, full), full.algorithm, full.as_of, purpose, actor, run_id,
+        facts_of_derived([full], provenance), full.family,
+    )  # fmt: skip
+    version = insert_draft(workspace, pipeline, trained, draft, _context(workspace, full, max_loss), provenance)
+    keep_commit_of(workspace, version)
     return version
 
 
@@ -152,12 +134,6 @@ def _context(workspace: Workspace, full: ModelVersion, max_loss: float) -> dict[
     slimming = {"of": full.version, "manifest_sha256": full.manifest_sha256, "max_loss": max_loss}
     kept = {name: own[name] for name in ("training_set_md5", "training_set_content", "left_out") if name in own}
     return kept | {SLIMMING: slimming}
-
-
-def _facts(full: ModelVersion, provenance: Provenance) -> dict[str, Any]:
-    """As clean as the version it was made from: uncommitted changes must not become champion by way of it."""
-    dirty = (full.provenance or {}).get("dirty")
-    return provenance.facts | ({"dirty": True, "dirty_members": [full.name]} if dirty else {})
 
 
 def _snapshot(workspace: Workspace, full: ModelVersion) -> str:
