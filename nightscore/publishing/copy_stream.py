@@ -3,21 +3,16 @@
 Added here: how rows travel to the server. Not here: their bytes (`copy_binary.py`), the table (`publish.py`).
 """
 
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 from psycopg import Connection, sql
 
 from nightscore.errors import AccountingError
+from nightscore.lake.ahead import read_ahead
 from nightscore.publishing.copy_binary import SIGNATURE, TRAILER, encode_rows
-
-AHEAD = 2
-"""Encoded batches that may wait for the server; they bound the memory."""
-Item = TypeVar("Item")
 
 
 def copy_frames(
@@ -43,16 +38,3 @@ def copy_frames(
             found = f"{sent} rows were sent, PostgreSQL counts {cursor.rowcount}"
             raise AccountingError(f"Copying into {table.as_string()}", found, "run `nightscore doctor`; report it")
     return sent
-
-
-def read_ahead(items: Iterable[Item]) -> Generator[Item]:
-    """`items` in order, the next ones made in a thread meanwhile; what making one raises is raised at its turn."""
-    source = iter(items)
-    with ThreadPoolExecutor(1) as maker:
-        waiting = deque(maker.submit(next, source, None) for _ in range(AHEAD))
-        try:
-            while (item := waiting.popleft().result()) is not None:
-                waiting.append(maker.submit(next, source, None))
-                yield item
-        finally:
-            maker.shutdown(cancel_futures=True)

@@ -12,9 +12,7 @@ from nightscore.errors import SpecError
 from nightscore.lake.parquet import Written, write_batches
 from nightscore.scoring.arms import Arms
 from nightscore.scoring.engine import EngineUse
-from nightscore.scoring.predictions import Predictions
-from nightscore.scoring.ranks import rank_rows
-from nightscore.scoring.scores import score_night
+from nightscore.scoring.predictions import predict_night
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.matrix import row_key
 
@@ -25,12 +23,9 @@ def score_files(
     """Write the predictions of the rows of Parquet `files`, all of score date `night`, to `target`; bounded memory.
 
     Files follow one another in the order of the entity key, which is unique; AccountingError says where it breaks.
-    Raises SpecError without files, FeatureBuildFailed where their columns do not fit the model.
+    Raises SpecError without files or for rules that cannot be applied, FeatureBuildFailed where columns do not fit.
     """
     if not files:
         raise SpecError("scoring files", "there are none", "name at least one Parquet file")
-    features = tuple(files)
-    scores = score_night(arms, features, threads)
-    ranks = rank_rows(scores.merit, scores.score, threads)
-    made = Predictions(pipeline, arms, features, scores, ranks, threads, night)
-    return write_batches(made.batches(), row_key(pipeline), target), scores.engines
+    made = predict_night(pipeline, arms, tuple(files), threads, night=night)
+    return write_batches(made.batches(), row_key(pipeline), target), made.engines

@@ -8,7 +8,6 @@ Added here: a column of every predictions partition. Not here: scores (`scores.p
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +23,7 @@ from nightscore.scoring.explain import explain
 from nightscore.scoring.ranks import Ranks, rank_rows
 from nightscore.scoring.reasons import REASON_CODES
 from nightscore.scoring.reuse import EarlierNight
-from nightscore.scoring.rows import Features, Rows, read_rows
+from nightscore.scoring.rows import Features, Rows, files_of, read_rows
 from nightscore.scoring.scores import Scores, score_night
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.matrix import SCORE_DATE
@@ -48,7 +47,7 @@ def recipe_of(
 class Score(Protocol):
     """What gives the scores of a features partition: `score_night`, or the same elsewhere (`execution.py`)."""
 
-    def __call__(self, arms: Arms, features: Path, threads: int, *, earlier: EarlierNight | None = None) -> Scores:
+    def __call__(self, arms: Arms, features: Features, threads: int, *, earlier: EarlierNight | None = None) -> Scores:
         """Scores (rows,) in the order of the rows."""
         ...
 
@@ -120,23 +119,24 @@ class Predictions:
 
 
 def predict_night(
-    pipeline: Pipeline, arms: Arms, features: Path, threads: int, earlier: EarlierNight | None = None,
-    score: Score = score_night,
+    pipeline: Pipeline, arms: Arms, features: Features, threads: int, earlier: EarlierNight | None = None,
+    score: Score = score_night, night: date | None = None,
 ) -> Predictions:  # fmt: skip
     """Score and rank the rows of `features`, a partition of one night; no other argument changes a bit.
+
+    `night`: the score date of rows that do not say theirs.
 
     Raises FeatureBuildFailed where the features do not fit the model, SpecError for rules that cannot be applied.
     """
     _check_rules(pipeline, features)
     scores = score(arms, features, threads, earlier=earlier)
-    return Predictions(
-        pipeline, arms, features, scores, rank_rows(scores.merit, scores.score, threads), threads
-    )  # fmt: skip
+    ranks = rank_rows(scores.merit, scores.score, threads)
+    return Predictions(pipeline, arms, features, scores, ranks, threads, night)
 
 
-def _check_rules(pipeline: Pipeline, features: Path) -> None:
+def _check_rules(pipeline: Pipeline, features: Features) -> None:
     names = [SCORE_DATE, *pipeline.entity.key, *_carried(pipeline)]
-    schema = pl.read_parquet_schema(features)
+    schema = {SCORE_DATE: pl.Date(), **pl.read_parquet_schema(files_of(features)[0])}
     check_rules(pipeline, {name: schema[name] for name in dict.fromkeys(names) if name in schema})
 
 

@@ -4,9 +4,8 @@ Text of categories comes as codes into the batch's own values, so that each valu
 Added here: another way to hand rows on. Not here: what is done with them (`engine.py`, `scores.py`).
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from nightscore.lake.ahead import read_ahead
 from nightscore.lake.parquet import read_arrow
 from nightscore.training.matrix import SCORE_DATE, Encoding, Levels, Vector, check_columns, check_finite, encode_column
 
@@ -78,6 +78,11 @@ class Rows:
         return np.asarray(table[array.indices.fill_null(len(values)).to_numpy()])
 
 
+def files_of(features: Features) -> tuple[Path, ...]:
+    """The files, in the order of their rows."""
+    return (features,) if isinstance(features, Path) else features
+
+
 def read_rows(
     features: Features, texts: Sequence[str], columns: Sequence[str] | None = None,
     groups: Sequence[int] | None = None, night: date | None = None,
@@ -86,12 +91,11 @@ def read_rows(
 
     `texts` come as codes. `groups`: only these row groups, of one file. `night`: of rows that do not say theirs.
     """
-    files = [features] if isinstance(features, Path) else features
-    batches = itertools.chain.from_iterable(read_arrow(one, BATCH_ROWS, columns, groups, texts) for one in files)
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(next, batches, None)
-        while (batch := ahead.result()) is not None:
-            ahead = reader.submit(next, batches, None)
+    batches = (
+        batch for one in files_of(features) for batch in read_arrow(one, BATCH_ROWS, columns, groups, texts)
+    )  # fmt: skip
+    with closing(read_ahead(batches, waiting=1)) as ahead:
+        for batch in ahead:
             yield Rows(batch, night)
 
 

@@ -7,7 +7,6 @@ Added here: another number that is kept of every row. Not here: ranks, decisions
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from nightscore.registry.capsule import Capsule
 from nightscore.scoring.arms import Arms
 from nightscore.scoring.engine import KERNEL_ROWS, Engine, EngineUse, choose_engine
 from nightscore.scoring.reuse import EarlierNight, KnownScores
-from nightscore.scoring.rows import Features, Rows, read_rows
+from nightscore.scoring.rows import Features, Rows, files_of, read_rows
 from nightscore.training.matrix import Matrix, Vector
 
 SAMPLE_ROWS = 10_000
@@ -115,9 +114,7 @@ def score_night(
     since then keep its scores. `refused`: versions whose kernel has differed from LightGBM already, which scores them.
     Raises FeatureBuildFailed where the features do not fit the model.
     """
-    by_group = [
-        rows for one in ((features,) if isinstance(features, Path) else features) for rows in rows_by_group(one)
-    ]
+    by_group = [rows for one in files_of(features) for rows in rows_by_group(one)]
     rows = sum(by_group if groups is None else (by_group[at] for at in groups))
     differed = dict(refused or {})
     while True:

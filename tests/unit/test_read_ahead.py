@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nightscore.publishing.copy_stream import AHEAD, read_ahead
+from nightscore.lake.ahead import AHEAD, read_ahead
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
