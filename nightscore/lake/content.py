@@ -169,10 +169,11 @@ def increases(keys: pl.DataFrame) -> bool:
     """Whether each row of normalised keys exceeds the one before; nulls are not compared, they say no, as does NaN."""
     if keys.height < 2 or any(keys.null_count().row(0)):
         return keys.width > 0 and keys.height < 2
-    return bool(keys.select(reduce(_exceeds, reversed(keys.columns), pl.lit(False)).slice(1).all()).item())
+    return bool(keys.select(reduce(exceeds, reversed(keys.columns), pl.lit(False)).slice(1).all()).item())
 
 
-def _exceeds(later: pl.Expr, name: str) -> pl.Expr:
+def exceeds(later: pl.Expr, name: str) -> pl.Expr:
+    """Whether a row exceeds the one before in column `name`, or equals it there and exceeds it by `later` columns."""
     column, before = pl.col(name), pl.col(name).shift(1)
     return (column > before) | ((column == before) & later)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +80,29 @@ def write_batches(batches: Iterable[pl.DataFrame], key: Sequence[str], path: Pat
 
 def full_groups(first: pl.DataFrame, rest: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """The same rows in groups of exactly ROW_GROUP_ROWS but for the last; a single empty one where there are none."""
-    held, any_made = first, False
-    for batch in rest:
-        held = pl.concat([held, batch])
-        while held.height >= ROW_GROUP_ROWS:
-            yield held[:ROW_GROUP_ROWS]
-            held, any_made = held[ROW_GROUP_ROWS:], True
-    for group in held.iter_slices(ROW_GROUP_ROWS):
+    any_made = False
+    for group in cut_batches(chain((first,), rest), ROW_GROUP_ROWS):
         yield group
         any_made = True
     if not any_made:
-        yield held
+        yield first
+
+
+def cut_batches(batches: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """The same rows, exactly `rows` at a time but for the last; nothing where there are none."""
+    waiting: list[pl.DataFrame] = []
+    held = 0
+    for batch in batches:
+        rest = batch
+        while held + rest.height >= rows:
+            cut = rows - held
+            yield pl.concat([*waiting, rest[:cut]])
+            rest, waiting, held = rest[cut:], [], 0
+        if rest.height:
+            waiting.append(rest)
+            held += rest.height
+    if waiting:
+        yield pl.concat(waiting)
 
 
 @contextmanager

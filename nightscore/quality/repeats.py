@@ -5,10 +5,11 @@ that share one are compared. Added here: another way to see that nothing is repe
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
 
 import numpy as np
 import polars as pl
+
+from nightscore.lake.content import increases
 
 Read = Callable[[Sequence[str]], Iterator[pl.DataFrame]]
 """Reads the given columns of all rows from the start, in batches; at least one, which may be empty."""
@@ -39,23 +40,10 @@ def _increases_throughout(batches: Iterator[pl.DataFrame]) -> bool:
     last: pl.DataFrame | None = None
     for batch in batches:
         keys = batch if last is None else pl.concat([last, batch])
-        if not _increases(keys):
+        if not increases(keys):
             return False
         last = keys.tail(1)
     return True
-
-
-def _increases(keys: pl.DataFrame) -> bool:
-    """Whether each row exceeds the one before; nulls are not compared, they say no."""
-    if any(keys.null_count().row(0)):
-        return False
-    exceeds = reduce(_exceeds, reversed(keys.columns), pl.lit(False))
-    return keys.height < 2 or bool(keys.select(exceeds.slice(1).all()).item())
-
-
-def _exceeds(later: pl.Expr, name: str) -> pl.Expr:
-    column, before = pl.col(name), pl.col(name).shift(1)
-    return (column > before) | ((column == before) & later)
 
 
 def _hashes(batch: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:

@@ -91,8 +91,7 @@ def find_earlier(
             made = require_receipt(connection, pipeline.name, version.score_date, version.fingerprint)
             (read,) = versions_by_id(connection, version.inputs)
         if made.body["model"]["manifest_sha256"] == crew.champion.manifest_sha256 and "share" not in made.body:
-            path = workspace.lake.store.verified_path
-            return EarlierNight(version.score_date, read.md5, version.md5, path(read.md5), path(version.md5))
+            return EarlierNight(version.score_date, read.md5, version.md5, workspace.lake.store.verified_path)
     return None
 
 

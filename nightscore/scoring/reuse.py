@@ -6,7 +6,7 @@ slower models ask here.
 Added here: another source of known scores. Not here: which night is asked (`night.py`), or scoring (`scores.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -25,13 +25,15 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class EarlierNight:
-    """A night that the same version scored alone: its files in the lake, by their hash and path."""
+    """A night that the same version scored alone: its objects in the lake, and what gives their verified paths.
+
+    Verifying reads all bytes, so it is left until somebody wants the rows.
+    """
 
     score_date: date
     features_md5: str
     predictions_md5: str
-    features: Path
-    predictions: Path
+    path_of: Callable[[str], Path]
 
     def as_json(self) -> dict[str, str]:
         """What a receipt keeps."""
@@ -73,8 +75,10 @@ class KnownScores:
     def _read(self) -> Iterator["_Part"]:
         categories = [self.encoding.names[at] for at in self.encoding.category_indexes]
         names = list(dict.fromkeys([*self.entity, *self.encoding.names]))
-        features = read_rows(self.night.features, [one for one in categories if one not in self.entity], names)
-        scored = read_batches(self.night.predictions, BATCH_ROWS, [*self.entity, "score"])
+        features = read_rows(
+            self.night.path_of(self.night.features_md5), [one for one in categories if one not in self.entity], names
+        )
+        scored = read_batches(self.night.path_of(self.night.predictions_md5), BATCH_ROWS, [*self.entity, "score"])
         for rows, predictions in zip(features, scored, strict=True):
             keys = rows.frame(self.entity)
             # A night's predictions are its features' rows in their order; anything else is no earlier night of ours.

@@ -111,11 +111,6 @@ class CascadeModel:
             found[uncertain] = full(uncertain)
         return found
 
-    @property
-    def first_text(self) -> str:
-        """The first stage as LightGBM's own text."""
-        return str(self.full.booster.model_to_string(num_iteration=self.prefix))
-
     def _raw(self, matrix: Matrix, threads: int) -> Vector:
         early = self.full.raw_of_first(matrix, self.prefix, threads)
         return self.combine(early, lambda rows: self.full.raw_of_first(matrix[rows], self.full.trees, threads))

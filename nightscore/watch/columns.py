@@ -5,10 +5,12 @@ Added here: a way to read what the watch counts. Not here: what is counted (`pro
 are written (`nightscore/lake/parquet.py`).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
+
+from nightscore.lake.parquet import cut_batches
 
 
 def read_columns(path: Path, names: Sequence[str], rows: int, coded: Collection[str] = ()) -> Iterator[pl.DataFrame]:
@@ -24,7 +26,8 @@ def read_columns(path: Path, names: Sequence[str], rows: int, coded: Collection[
     with pq.ParquetFile(path, pre_buffer=False, read_dictionary=texts) as file:
         batches = file.iter_batches(batch_size=rows, columns=list(there), use_threads=False)
         empty = True
-        for frame in _whole((_frame(batch) for batch in batches), rows):
+        # A reader may end a batch where a row group ends; what is made of a batch must not depend on that.
+        for frame in cut_batches((_frame(batch) for batch in batches), rows):
             empty = False
             yield frame
     if empty:
@@ -36,23 +39,6 @@ def share_columns(columns: Mapping[str, pl.DataType], passes: int) -> list[list[
     texts = [name for name, kind in columns.items() if kind == pl.String]
     others = [name for name in columns if name not in texts]
     return [share for share in (texts, *(others[at::passes] for at in range(passes))) if share]
-
-
-def _whole(parts: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
-    """A reader may end a batch where a row group ends; what is made of a batch must not depend on that."""
-    waiting: list[pl.DataFrame] = []
-    held = 0
-    for part in parts:
-        rest = part
-        while held + rest.height >= rows:
-            cut = rows - held
-            yield pl.concat([*waiting, rest[:cut]])
-            rest, waiting, held = rest[cut:], [], 0
-        if rest.height:
-            waiting.append(rest)
-            held += rest.height
-    if waiting:
-        yield pl.concat(waiting)
 
 
 def _frame(batch: object) -> pl.DataFrame:

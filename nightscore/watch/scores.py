@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from nightscore.lake.content import exceeds
 from nightscore.watch.columns import read_columns
 
 BATCH_ROWS = 1 << 18
@@ -47,14 +48,9 @@ def _follow(keys: pl.DataFrame) -> tuple[bool, int]:
     if any(keys.null_count().row(0)):
         return False, 0
     same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in keys.columns)
-    after = reduce(_exceeds, reversed(keys.columns), pl.lit(False))
+    after = reduce(exceeds, reversed(keys.columns), pl.lit(False))
     found = keys.select(same.alias("same"), (same | after).alias("follows")).slice(1)
     return bool(found["follows"].all()), int(found["same"].sum())
-
-
-def _exceeds(later: pl.Expr, name: str) -> pl.Expr:
-    column, before = pl.col(name), pl.col(name).shift(1)
-    return (column > before) | ((column == before) & later)
 
 
 def _distinct(path: Path, key: Sequence[str]) -> int:

@@ -50,7 +50,7 @@ def earlier(capsule: Capsule, tmp_path: Path) -> EarlierNight:
     write_parquet(on(EARLIER), KEY, features)
     made = predict_night(make_pipeline(), Arms(1, capsule), features, 1)
     write_batches(made.batches(), KEY, predictions)
-    return EarlierNight(EARLIER, "f", "p", features, predictions)
+    return EarlierNight(EARLIER, "f", "p", {"f": features, "p": predictions}.__getitem__)
 
 
 CHANGES = {
