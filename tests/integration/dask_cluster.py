@@ -1,4 +1,4 @@
-"""A scheduler and workers as processes of their own, and an S3 server, for tests of scoring in shards.
+"""A scheduler and workers as processes of their own, for tests of scoring in shards.
 
 Added here: another real service of a cluster. Not here: tests.
 """
@@ -16,23 +16,6 @@ from pathlib import Path
 from distributed import Client
 
 WORKER = ("--nthreads", "1", "--no-dashboard", "--memory-limit", "0", "--host", "127.0.0.1")
-
-
-@contextmanager
-def s3_server() -> Iterator[dict[str, str]]:
-    """A real S3 server of moto's; the variables that lead to it."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield {
-            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        }  # fmt: skip
-    finally:
-        server.stop()
 
 
 @contextmanager

@@ -35,8 +35,9 @@ from nightscore.scoring.predictions import Predictions, predict_night
 from nightscore.settings import Execution, Settings
 from nightscore.spec.datasets import predictions_dataset
 from nightscore.training.fit import train
-from tests.integration.dask_cluster import dask_cluster, s3_server
+from tests.integration.dask_cluster import dask_cluster
 from tests.integration.night_chain import FIRST_NIGHT, Begun, Server, copied_shop, night_after, prepare, visits_of_shop
+from tests.integration.s3_server import s3_server
 from tests.unit.synthetic_flights import LINEAR, make_flights, make_pipeline, training_section
 
 pytestmark = pytest.mark.timeout(240)

@@ -17,6 +17,7 @@ from nightscore.lake.remotes import Remote, open_remote
 from nightscore.lake.transfer import Transfer, pull, push
 from nightscore.lake.upkeep import Damage, expand, inspect, verify
 from tests.integration.night_chain import Begun, copied_shop
+from tests.integration.s3_server import s3_server
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -31,31 +32,19 @@ def _no_patience() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    """A real S3 server of moto's, found through the standard variables, as any S3 is."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    settings = {
-        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": endpoint,
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in settings.items():
+def s3_endpoint() -> Iterator[str]:
+    with s3_server() as variables, pytest.MonkeyPatch.context() as patched:
+        for name, value in variables.items():
             patched.setenv(name, value)
         open_remote(f"s3://{BUCKET}").filesystem.mkdir(BUCKET)
-        yield endpoint
-    server.stop()
+        yield variables["AWS_ENDPOINT_URL"]
 
 
 @pytest.fixture(params=["folder", "s3"])
 def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
     if request.param == "folder":
         return open_remote(str(tmp_path / "remote"))
-    request.getfixturevalue("s3_server")
+    request.getfixturevalue("s3_endpoint")
     return open_remote(f"s3://{BUCKET}/{os.urandom(6).hex()}")
 
 
@@ -303,7 +292,7 @@ def test_files_that_are_no_objects_are_nobodys_business(store: ObjectStore, remo
 
 
 def test_an_endpoint_that_does_not_answer_is_something_to_try_again(
-    store: ObjectStore, s3_server: str, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     from fsspec import AbstractFileSystem
 
@@ -319,7 +308,7 @@ def test_an_endpoint_that_does_not_answer_is_something_to_try_again(
     [("gopher://host/lake", "gopher"), ("s3://no-such-bucket/lake", "does not exist")],
 )
 def test_a_remote_that_cannot_be_is_a_setting_to_correct(
-    store: ObjectStore, s3_server: str, url: str, said: str
+    store: ObjectStore, s3_endpoint: str, url: str, said: str
 ) -> None:  # fmt: skip
     directory, _ = put(store)
     with pytest.raises(SettingsError, match=said):
