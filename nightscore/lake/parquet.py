@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from nightscore.errors import AccountingError
-from nightscore.lake.content import TableDigest, content_hash, increases
+from nightscore.lake.content import TableDigest, content_hash
 
 ROW_GROUP_ROWS = 1 << 17
 CONTENT_HASH = "nightscore.content_sha256"
@@ -34,7 +34,7 @@ def write_parquet(frame: pl.DataFrame, key: Sequence[str], path: Path) -> str:
 
     The file carries the hash too, so that an object says what it means without the catalog.
     """
-    ordered = _ordered(frame, key)
+    ordered = in_order(frame, key)
     content_sha256 = content_hash(ordered, key)
     with open_writer(path, ordered) as writer:
         for group in ordered.iter_slices(ROW_GROUP_ROWS) if ordered.height else (ordered,):
@@ -43,14 +43,16 @@ def write_parquet(frame: pl.DataFrame, key: Sequence[str], path: Path) -> str:
     return content_sha256
 
 
-def _ordered(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """By key, and by every other column only where the key does not decide."""
-    if not frame.width:
-        return frame
-    by_key = frame.sort(key, nulls_last=True, maintain_order=True) if key else frame
-    if increases(by_key.select(key)):
+def in_order(rows: pl.DataFrame, key: Sequence[str], others: Sequence[str] | None = None) -> pl.DataFrame:
+    """Rows sorted by key, and by the other columns where keys repeat; in their own order, or in that of `others`."""
+    if not key or not rows.height:
+        return rows.sort(others or rows.columns, nulls_last=True) if rows.width else rows
+    by_key = rows.sort(key, nulls_last=True)
+    again = [pl.col(name).eq_missing(pl.col(name).shift(1)) for name in key]
+    # Sorting by every column needs a second copy of all rows.
+    if not by_key.select(pl.all_horizontal(again).slice(1).any()).item():
         return by_key
-    return frame.sort([*key, *(name for name in frame.columns if name not in key)], nulls_last=True)
+    return rows.sort([*key, *(name for name in others or rows.columns if name not in key)], nulls_last=True)
 
 
 def write_batches(batches: Iterable[pl.DataFrame], key: Sequence[str], path: Path) -> Written:

@@ -14,7 +14,7 @@ import polars as pl
 from nightscore.errors import AccountingError
 from nightscore.lake.content import TableDigest
 from nightscore.lake.objects import StoredObject
-from nightscore.lake.parquet import CONTENT_HASH, as_table, full_groups, open_writer
+from nightscore.lake.parquet import CONTENT_HASH, as_table, full_groups, in_order, open_writer
 from nightscore.lake.partitions import Lake
 
 Rows = Iterator[pl.DataFrame]
@@ -33,16 +33,6 @@ def put_sorted(lake: Lake, read: Callable[[], Rows], key: Sequence[str]) -> Stor
     with lake.store.scratch() as path:
         content_sha256 = _write_repeating(_whole_keys(read(), key), key, path)
         return replace(lake.store.put_file(path), content_sha256=content_sha256)
-
-
-def in_order(rows: pl.DataFrame, key: Sequence[str], others: Sequence[str] | None = None) -> pl.DataFrame:
-    """Rows sorted by key, and by the other columns where keys repeat; in their own order, or in that of `others`."""
-    by_key = rows.sort(key, nulls_last=True)
-    again = [pl.col(name).eq_missing(pl.col(name).shift(1)) for name in key]
-    # Sorting by every column needs a second copy of all rows.
-    if not by_key.select(pl.all_horizontal(again).slice(1).any()).item():
-        return by_key
-    return rows.sort([*key, *(name for name in others or rows.columns if name not in key)], nulls_last=True)
 
 
 def _is_sorted(batches: Rows, key: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from nightscore.lake.sorted import in_order
+from nightscore.lake.parquet import in_order
 
 EVENT_DATE = "event date"  # no declared column may have a space in its name
 _STEP_ROWS = 1 << 14

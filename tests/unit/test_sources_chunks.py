@@ -19,7 +19,7 @@ from polars.testing import assert_frame_equal
 from sqlalchemy import create_engine, text
 
 from nightscore.errors import SourceMalformed
-from nightscore.lake.sorted import in_order
+from nightscore.lake.parquet import in_order
 from nightscore.sources.extract import Extraction, extract
 from nightscore.sources.spool import EVENT_DATE, Scratch, Spool, scratch_folder
 from nightscore.spec.sources import FileSource, Source, SqlSource
