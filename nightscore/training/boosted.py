@@ -4,6 +4,7 @@ Added here: a setting of LightGBM. Not here: anything that would let a thread co
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from nightscore.measures.metrics import log_loss, rmse
 from nightscore.spec.base import Task
 from nightscore.spec.training import LightGbm
 from nightscore.training.matrix import Encoding, Examples, Matrix, Vector
+from nightscore.training.predictor import Predictor
 
 FUNCTION_LINES = (
     "num_leaves", "num_cat", "split_feature", "threshold", "decision_type", "left_child", "right_child",
@@ -28,8 +30,15 @@ class LightGbmModel:
     """Boosted trees, kept as LightGBM's own text."""
 
     text: str
-    booster: Any = field(repr=False, compare=False)
+    predictor: Predictor = field(repr=False, compare=False)
     file_name: str = "model.txt"
+
+    @cached_property
+    def booster(self) -> Any:
+        """The model as LightGBM's Python package has it, for what is done after training."""
+        from lightgbm import Booster
+
+        return Booster(model_str=self.text)
 
     def to_bytes(self) -> bytes:
         """LightGBM's model text."""
@@ -41,47 +50,36 @@ class LightGbmModel:
 
         LightGBM may end the process on damaged text: only for bytes that a probe has loaded before.
         """
-        from lightgbm import Booster
-
         text = data.decode()
-        booster = Booster(model_str=text)
-        if tuple(booster.feature_name()) != encoding.names:
-            raise ValueError(f"the model's columns are {booster.feature_name()}, expected {list(encoding.names)}")
-        return cls(text, booster)
+        predictor = Predictor(text)
+        if (found := predictor.feature_names()) != encoding.names:
+            raise ValueError(f"the model's columns are {list(found)}, expected {list(encoding.names)}")
+        return cls(text, predictor)
 
     def predict(self, matrix: Matrix, threads: int = 1) -> Vector:
         """Scores (rows,); equal for any number of threads."""
-        return self._score(matrix, threads=threads, raw=False)
+        return self.predictor.scores(matrix, threads)
 
     def raw(self, matrix: Matrix) -> Vector:
         """Summed leaf values (rows,): log odds for a binary task."""
-        return self._score(matrix, threads=1, raw=True)
+        return self.predictor.scores(matrix, threads=1, raw=True)
 
     @property
     def trees(self) -> int:
         """How many trees are summed."""
-        return int(self.booster.current_iteration())
+        return self.predictor.iterations
 
     def raw_of_first(self, matrix: Matrix, trees: int, threads: int = 1) -> Vector:
         """Summed leaf values (rows,) of the first `trees`, bit for bit as if there were no others."""
-        return self._score(matrix, threads, raw=True, num_iteration=trees)
+        return self.predictor.scores(matrix, threads, raw=True, iterations=trees)
 
     def first(self, trees: int, encoding: Encoding) -> Self:
         """The model of the first `trees` alone, in the same `encoding`."""
         return self.from_bytes(self.booster.model_to_string(num_iteration=trees).encode(), encoding)
 
-    def _score(self, matrix: Matrix, threads: int, raw: bool, num_iteration: int = -1) -> Vector:
-        if not matrix.shape[0]:
-            return np.empty(0)
-        scores = self.booster.predict(matrix, raw_score=raw, num_threads=threads, num_iteration=num_iteration)
-        return np.asarray(scores, dtype=np.float64)
-
     def contributions(self, matrix: Matrix, threads: int, trees: int = -1) -> tuple[Matrix, Vector]:
         """TreeSHAP of the first `trees`, or of all: contributions (rows, features) and base (rows,)."""
-        if not matrix.shape[0]:
-            return np.empty(matrix.shape), np.empty(0)
-        parts = self.booster.predict(matrix, pred_contrib=True, num_threads=threads, num_iteration=trees)
-        found = np.asarray(parts, dtype=np.float64)
+        found = self.predictor.contributions(matrix, threads, trees)
         return found[:, :-1], found[:, -1]
 
     def function_text(self) -> str:
@@ -114,7 +112,7 @@ def learning_curve(model: LightGbmModel, fit: Examples, held_out: Examples, task
 
     Read off the finished trees, so that watching the fit cannot change it; at most 100 points.
     """
-    trees = model.booster.current_iteration()
+    trees = model.trees
     ends = np.unique(np.linspace(1, trees, min(CURVE_POINTS, trees)).round().astype(np.int64)).tolist()
     return {
         "metric": "log_loss" if task == "binary" else "rmse",
