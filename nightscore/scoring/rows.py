@@ -17,7 +17,7 @@ import polars as pl
 
 from nightscore.lake.ahead import read_ahead
 from nightscore.lake.parquet import read_arrow
-from nightscore.training.matrix import SCORE_DATE, Encoding, Levels, Vector, check_columns, check_finite, encode_column
+from nightscore.training.matrix import SCORE_DATE, Encoding, Vector, check_columns, check_finite, encode_column
 
 BATCH_ROWS = 1 << 17
 Features = Path | tuple[Path, ...]
@@ -47,7 +47,7 @@ class Rows:
         """What `matrix.encode` makes of the features, a column (rows,) each; raises what it raises."""
         there = [name for name in encoding.names if name in self.table.schema.names]
         check_columns(self.frame_of_none(there), encoding)
-        found = {name: self._column(name, encoding.levels.get(name)) for name in encoding.names}
+        found = {name: self._column(name, encoding) for name in encoding.names}
         check_finite(found)
         return list(found.values())
 
@@ -67,14 +67,13 @@ class Rows:
         series = pl.Series(self.table.column(name))
         return series.cast(pl.String) if series.dtype == pl.Categorical else series
 
-    def _column(self, name: str, levels: Levels | None) -> Vector:
+    def _column(self, name: str, encoding: Encoding) -> Vector:
         array = self.table.column(name)
-        if levels is None or not _is_dictionary(array):
-            return np.ascontiguousarray(encode_column(pl.Series(array), levels))
-        code_of = {level: float(code) for code, level in enumerate(levels)}
-        values = array.dictionary.to_pylist()
+        if name not in encoding.levels or not _is_dictionary(array):
+            return np.ascontiguousarray(encode_column(pl.Series(array), encoding.levels.get(name)))
+        values, codes = array.dictionary.to_pylist(), encoding.codes[name]
         # The last entry stands for a missing value.
-        table = np.array([*(code_of.get(value, np.nan) for value in values), np.nan])
+        table = np.array([*(codes.get(value, np.nan) for value in values), np.nan])
         return np.asarray(table[array.indices.fill_null(len(values)).to_numpy()])
 
 

@@ -6,6 +6,7 @@ Added here: the encoding of a new feature type. Not here: imputation or scaling,
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -34,6 +35,11 @@ class Encoding:
     def category_indexes(self) -> tuple[int, ...]:
         """Positions of the category columns in the matrix."""
         return tuple(at for at, kind in enumerate(self.types) if kind == "category")
+
+    @cached_property
+    def codes(self) -> Mapping[str, Mapping[Any, float]]:
+        """The number that stands for each level of each category column."""
+        return {name: {level: float(at) for at, level in enumerate(levels)} for name, levels in self.levels.items()}
 
     def as_json(self) -> list[dict[str, Any]]:
         """One object a column, in order: name, type, and levels of a category."""
@@ -120,15 +126,17 @@ def check_columns(frame: pl.DataFrame, encoding: Encoding, others: Iterable[str]
 
 
 def _missing(frame: pl.DataFrame, encoding: Encoding, unexpected: list[str]) -> Iterator[str]:
+    there = set(frame.columns)
     for name in encoding.names:
-        if name not in frame.columns:
+        if name not in there:
             similar = get_close_matches(name, unexpected, n=1)
             yield f"column {name} is missing" + (f"; was it renamed {similar[0]}?" if similar else "")
 
 
 def _wrong_types(frame: pl.DataFrame, encoding: Encoding) -> Iterator[str]:
+    schema = frame.schema
     for name, kind in zip(encoding.names, encoding.types, strict=True):
-        dtype = frame.schema.get(name, pl.Null())
+        dtype = schema.get(name, pl.Null())
         if dtype != pl.Null and not _fits(dtype, kind, encoding.levels.get(name, ())):
             yield f"column {name} is {dtype}, expected {_expected(kind, encoding.levels.get(name, ()))}"
 
