@@ -18,7 +18,7 @@ from nightscore.catalog.partitions import PartitionVersion
 from nightscore.catalog.publications import Publication, current_publications
 from nightscore.errors import AliasMissing, SpecError
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CHAMPION
+from nightscore.registry.names import CHAMPION
 from nightscore.registry.versions import open_capsule, require_version
 from nightscore.spec.datasets import features_dataset
 from nightscore.spec.pipeline import Pipeline

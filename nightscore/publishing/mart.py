@@ -6,7 +6,6 @@ Added here: a column that every published row has. Not here: loading rows (`publ
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -22,6 +21,12 @@ TYPES_OF_FRAME: dict[type[pl.DataType] | pl.DataType, str] = {
 }  # fmt: skip
 SHARED = ("publication_id", "score_date", "scored_at")
 """The columns whose values all rows of a publication share."""
+_LACKING = """
+    select attname, format_type(atttypid, atttypmod), attnotnull from pg_attribute
+    where attrelid = %s::regclass and attnum > 0 and not attisdropped and attname not in
+        (select attname from pg_attribute where attrelid = %s::regclass)
+    order by attnum
+"""
 
 
 @dataclass(frozen=True)
@@ -89,23 +94,33 @@ def _definition(column: MartColumn) -> sql.Composed:
 
 
 def create_partition(
-    raw: Connection[Any], made: Publication, key: Sequence[str], scored_at: datetime, constants: Mapping[str, Any]
+    raw: Connection[Any], made: Publication, key: Sequence[str], columns: Sequence[str]
 ) -> sql.Identifier:
-    """An empty table for the rows of a publication, outside of the mart's as yet; returns its name.
-
-    What its rows share, `constants` by column among it, are defaults, so that no row need carry it.
-    """
+    """An empty table of some `columns` of the mart's for a publication's rows, outside of it as yet; its name."""
     fresh, parent = _partition(made), sql.Identifier("mart", made.pipeline)
-    raw.execute(sql.SQL("create table {} (like {} including defaults)").format(fresh, parent))
+    listed = sql.SQL(", ").join(map(sql.Identifier, columns))
+    raw.execute(sql.SQL("create table {} as select {} from {} with no data").format(fresh, listed, parent))
     # Said of the empty table, so that the primary key need not read the rows to find no null.
     required = [sql.SQL("alter {} set not null").format(sql.Identifier(name)) for name in key]
-    own = dict(zip(SHARED, (made.publication_id, made.score_date, scored_at), strict=True))
-    shared = [
-        sql.SQL("alter {} set default {}").format(sql.Identifier(name), sql.Literal(value))
-        for name, value in {**constants, **own}.items()
-    ]
-    raw.execute(sql.SQL("alter table {} {}").format(fresh, sql.SQL(", ").join([*required, *shared])))
+    raw.execute(sql.SQL("alter table {} {}").format(fresh, sql.SQL(", ").join(required)))
     return fresh
+
+
+def add_shared(raw: Connection[Any], made: Publication, values: Mapping[str, Any]) -> None:
+    """Give the table of a publication the rest of the mart's columns: `values`, and nothing in others.
+
+    PostgreSQL keeps what a column that is added later holds once for the table, not in each row.
+    """
+    fresh, parent = _partition(made), sql.Identifier("mart", made.pipeline)
+    lacking = raw.execute(_LACKING, [parent.as_string(raw), fresh.as_string(raw)]).fetchall()
+    added = [
+        sql.SQL("add column {} {}{} default {}").format(
+            sql.Identifier(name), sql.SQL(kind), sql.SQL(" not null" if required else ""),
+            sql.Literal(values.get(name)),
+        )
+        for name, kind, required in lacking
+    ]  # fmt: skip
+    raw.execute(sql.SQL("alter table {} {}").format(fresh, sql.SQL(", ").join(added)))
 
 
 def attach_partition(raw: Connection[Any], made: Publication, key: Sequence[str]) -> None:

@@ -31,7 +31,14 @@ from nightscore.lake.outcomes import NightOutcome, timed_step
 from nightscore.lake.parquet import constants_of, read_batches
 from nightscore.lake.workspace import Workspace
 from nightscore.publishing.copy_stream import copy_frames
-from nightscore.publishing.mart import SHARED, attach_partition, create_partition, ensure_table, mart_columns
+from nightscore.publishing.mart import (
+    SHARED,
+    add_shared,
+    attach_partition,
+    create_partition,
+    ensure_table,
+    mart_columns,
+)
 from nightscore.publishing.views import ensure_views
 from nightscore.spec.datasets import predictions_dataset
 from nightscore.spec.pipeline import Pipeline
@@ -149,12 +156,15 @@ def fill_partition(
 ) -> int:
     """A table of its own with the `columns` of the predictions at `path`; returns the rows copied.
 
-    What is the same in all rows, such as the arm or the version, is a default and does not travel.
+    What is the same in all rows, such as the arm or the version, neither travels nor is stored with each.
     """
     constants = {name: value for name, value in constants_of(path).items() if name in columns and name not in key}
-    fresh = create_partition(raw, made, key, scored_at, constants)
     varying = [name for name in columns if name not in {*SHARED, *constants}]
-    return copy_frames(raw, fresh, varying, read_batches(path, BATCH_ROWS, varying))
+    fresh = create_partition(raw, made, key, varying)
+    copied = copy_frames(raw, fresh, varying, read_batches(path, BATCH_ROWS, varying))
+    own = dict(zip(SHARED, (made.publication_id, made.score_date, scored_at), strict=True))
+    add_shared(raw, made, {**constants, **own})
+    return copied
 
 
 def _read_back(

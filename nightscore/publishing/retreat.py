@@ -24,7 +24,8 @@ from nightscore.publishing.backfill import open_changeset, plan_backfill
 from nightscore.publishing.changesets import approve, discard
 from nightscore.publishing.rollback import open_rollback
 from nightscore.publishing.staging import stage_publications
-from nightscore.registry.aliases import CHAMPION, PREVIOUS, require_alias
+from nightscore.registry.aliases import require_alias
+from nightscore.registry.names import CHAMPION, PREVIOUS
 from nightscore.registry.promotion import ROLLED_BACK, roll_back_alias
 from nightscore.scoring.predictions import recipe_of
 from nightscore.scoring.staging import stage_predictions
