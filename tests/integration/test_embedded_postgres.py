@@ -122,15 +122,12 @@ def _answer(process: subprocess.Popen[str]) -> Server:
 
 def test_a_fresh_home_gets_a_server_with_its_settings(home: Path) -> None:
     server = ensure_server(home)
-    names = ["data_checksums", "server_encoding", "shared_buffers", "max_wal_size", "max_connections", "TimeZone"]
-    names += ["log_timezone", "listen_addresses", "unix_socket_directories", "logging_collector", "password_encryption"]
-    shown = {name: _as_owner(server, f"SHOW {name}")[0][0] for name in names}
-    assert _as_owner(server, "SELECT current_setting('server_version_num')::int / 10000") == [(18,)]
-    assert shown == {
+    expected = {
         "data_checksums": "on",
         "server_encoding": "UTF8",
         "shared_buffers": "256MB",
         "max_wal_size": "2GB",
+        "wal_level": "minimal",
         "max_connections": "100",
         "TimeZone": "UTC",
         "log_timezone": "UTC",
@@ -139,6 +136,9 @@ def test_a_fresh_home_gets_a_server_with_its_settings(home: Path) -> None:
         "logging_collector": "off",
         "password_encryption": "scram-sha-256",
     }
+    shown = {name: _as_owner(server, f"SHOW {name}")[0][0] for name in expected}
+    assert _as_owner(server, "SELECT current_setting('server_version_num')::int / 10000") == [(18,)]
+    assert shown == expected
 
 
 def test_a_fresh_home_gets_its_databases_and_roles(home: Path) -> None:
