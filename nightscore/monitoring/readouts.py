@@ -17,9 +17,9 @@ from nightscore.catalog.rollouts import Rollout, events_of_rollout
 from nightscore.lake.workspace import Workspace
 from nightscore.measures.clustered import compare_arms
 from nightscore.measures.paired import losses
-from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.families import is_refresh
 from nightscore.registry.gate import Verdict, judge
+from nightscore.registry.names import CHAMPION
 from nightscore.registry.unseen import PairedRows, paired_rows
 from nightscore.registry.versions import require_version
 from nightscore.spec.datasets import labels_dataset, predictions_dataset

@@ -19,7 +19,8 @@ from nightscore.lake.workspace import Workspace
 from nightscore.monitoring.alerts import deliver_alerts, enqueue_alert
 from nightscore.monitoring.readouts import Readout, read_rollout, read_watch
 from nightscore.publishing.retreat import retreat
-from nightscore.registry.aliases import CHAMPION, PREVIOUS, require_alias
+from nightscore.registry.aliases import require_alias
+from nightscore.registry.names import CHAMPION, PREVIOUS
 from nightscore.registry.promotion import promote
 from nightscore.registry.rollout import KIND, days_to_wait, end_rollout, grow, next_percent
 from nightscore.registry.versions import require_version

@@ -1,6 +1,7 @@
-"""Names that versions hold, and the lookup of a holder, which fails closed.
+"""Who holds an alias: a lookup that fails closed.
 
-Added here: another alias. Not here: when an alias moves (`promotion.py`), or the moves themselves (the catalog's).
+Added here: another question about holders. Not here: when an alias moves (`promotion.py`), or the moves themselves (the
+catalog's).
 """
 
 import sqlalchemy as sa
@@ -14,14 +15,7 @@ from nightscore.catalog.models import (
 )
 from nightscore.errors import AliasMissing
 from nightscore.lake.workspace import Workspace
-
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-SHADOW = "shadow"
-CANARY = "canary"
-PREVIOUS = "previous"
-TRIALS = (CHALLENGER, SHADOW, CANARY)
-"""What a version holds on its way to the champion's place, and gives back when the way ends."""
+from nightscore.registry.names import CHAMPION, PREVIOUS
 
 _REMEDIES = {
     CHAMPION: "run `nightscore train {pipeline}`, or promote a version with `nightscore models promote`",

@@ -25,9 +25,10 @@ from nightscore.features.dbt import RanNode, run_dbt
 from nightscore.features.scratch import open_scratch
 from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CHAMPION, require_alias
+from nightscore.registry.aliases import require_alias
 from nightscore.registry.families import family_of
 from nightscore.registry.gate import Verdict, judge
+from nightscore.registry.names import CHAMPION
 from nightscore.registry.provenance import find_provenance
 from nightscore.registry.unseen import (
     CHALLENGER_SCORE,

@@ -25,9 +25,10 @@ from nightscore.catalog.rollouts import running_rollout
 from nightscore.clock import local_date
 from nightscore.errors import PartitionConflict, PromotionRefused
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CHALLENGER, CHAMPION, PREVIOUS, TRIALS, champion_before, require_alias
+from nightscore.registry.aliases import champion_before, require_alias
 from nightscore.registry.families import is_refresh
 from nightscore.registry.gate import PROMOTABLE, Verdict, judge
+from nightscore.registry.names import CHALLENGER, CHAMPION, PREVIOUS, TRIALS
 from nightscore.registry.rollout import close_rollout
 from nightscore.registry.unseen import paired_rows
 from nightscore.registry.versions import open_capsule, require_clean

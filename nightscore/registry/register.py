@@ -17,9 +17,9 @@ from nightscore.features.determinism import require_determined
 from nightscore.lake.fingerprints import code_hash, fingerprint
 from nightscore.lake.outcomes import NightOutcome, timed_step
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import CapsuleId, write_capsule
 from nightscore.registry.families import family_of, numeric_releases
+from nightscore.registry.names import CHAMPION
 from nightscore.registry.provenance import Provenance, find_provenance
 from nightscore.registry.sources import keep_commit
 from nightscore.registry.studies import record_version_run

@@ -24,7 +24,8 @@ from nightscore.catalog.rollouts import (
 )
 from nightscore.errors import PromotionRefused
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CANARY, CHAMPION, SHADOW, require_alias
+from nightscore.registry.aliases import require_alias
+from nightscore.registry.names import CANARY, CHAMPION, SHADOW
 from nightscore.registry.versions import open_capsule, require_clean
 from nightscore.spec.pipeline import Pipeline
 

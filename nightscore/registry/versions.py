@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from nightscore.catalog.models import ModelVersion, alias_holder, find_version, list_versions, move_alias
 from nightscore.errors import AliasMissing, PromotionRefused
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import Capsule
+from nightscore.registry.names import CHAMPION
 from nightscore.registry.verify import load_capsule
 from nightscore.spec.pipeline import Pipeline
 

@@ -21,7 +21,7 @@ from nightscore.catalog.reproductions import Reproduction
 from nightscore.errors import CannotReproduce, RowMissing
 from nightscore.lake.workspace import Workspace
 from nightscore.publishing.rows import published_rows
-from nightscore.registry.aliases import CHAMPION
+from nightscore.registry.names import CHAMPION
 from nightscore.registry.versions import require_version
 from nightscore.reproduction.compare import TOLERANCE
 from nightscore.reproduction.nights import key_of_receipt, reproduce_night

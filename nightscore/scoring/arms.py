@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import Capsule
+from nightscore.registry.names import CHAMPION
 
 Mask = npt.NDArray[np.bool_]
 

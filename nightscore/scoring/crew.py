@@ -10,7 +10,8 @@ from nightscore.catalog.models import ModelVersion, holders_of
 from nightscore.catalog.rollouts import Rollout, running_rollout
 from nightscore.errors import AliasMissing
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CANARY, CHAMPION, SHADOW, require_alias
+from nightscore.registry.aliases import require_alias
+from nightscore.registry.names import CANARY, CHAMPION, SHADOW
 from nightscore.registry.versions import open_capsule, require_version
 from nightscore.scoring.arms import Arms, Share
 from nightscore.spec.pipeline import Pipeline

@@ -8,13 +8,11 @@ Added here: a column of every predictions partition. Not here: scores (`scores.p
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
 
-from nightscore.catalog.models import ModelVersion
-from nightscore.catalog.partitions import PartitionVersion
 from nightscore.lake.fingerprints import fingerprint
 from nightscore.scoring.arms import Arms, Share
 from nightscore.scoring.decide import check_rules, decide_ranked
@@ -28,9 +26,13 @@ from nightscore.scoring.scores import Scores, score_night
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.matrix import SCORE_DATE
 
+if TYPE_CHECKING:
+    from nightscore.catalog.models import ModelVersion
+    from nightscore.catalog.partitions import PartitionVersion
+
 
 def recipe_of(
-    pipeline: Pipeline, champion: ModelVersion, features: PartitionVersion, share: Share | None = None
+    pipeline: Pipeline, champion: "ModelVersion", features: "PartitionVersion", share: Share | None = None
 ) -> str:
     """The fingerprint of the predictions that a version, and the share of another, make of a night's features."""
     decision = pipeline.decision.model_dump(mode="json", exclude={"costs"})

@@ -18,8 +18,8 @@ from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import account_of, admit
 from nightscore.quality.rules import prediction_rules, rules_hash
-from nightscore.registry.aliases import CHAMPION
 from nightscore.registry.capsule import Capsule
+from nightscore.registry.names import CHAMPION
 from nightscore.registry.versions import open_capsule, require_version
 from nightscore.scoring.arms import Arms
 from nightscore.scoring.crew import Crew, crew_of_version

@@ -14,7 +14,8 @@ from nightscore.catalog.postgres import Server
 from nightscore.catalog.publications import Publication, current_publications, find_receipt
 from nightscore.lake.fingerprints import code_hash
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CHAMPION, require_alias
+from nightscore.registry.aliases import require_alias
+from nightscore.registry.names import CHAMPION
 from nightscore.registry.register import Registration, train_version
 from nightscore.registry.versions import make_first_champion
 from nightscore.spec.pipeline import Pipeline

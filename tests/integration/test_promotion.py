@@ -18,8 +18,9 @@ from nightscore.catalog.rollouts import insert_rollout
 from nightscore.errors import AliasMissing, CapsuleRejected, PartitionConflict, PromotionRefused
 from nightscore.lake.partitions import candidate
 from nightscore.lake.workspace import Workspace
-from nightscore.registry.aliases import CHALLENGER, PREVIOUS, require_alias
+from nightscore.registry.aliases import require_alias
 from nightscore.registry.families import family_of, is_refresh
+from nightscore.registry.names import CHALLENGER, PREVIOUS
 from nightscore.registry.promotion import approve, promote, propose, reject, roll_back_alias
 from nightscore.registry.register import train_version
 from nightscore.registry.unseen import paired_rows, unseen_scores
