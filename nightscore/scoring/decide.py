@@ -10,10 +10,8 @@ from polars.exceptions import PolarsError
 
 from nightscore.errors import SpecError
 from nightscore.quality.rules import feature_rules
-from nightscore.scoring.ranks import rank_rows
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import BusinessRule, Decision, Threshold
-from nightscore.training.matrix import SCORE_DATE, row_key
 
 SCORE, PROBABILITY = "score", "probability"
 DECISION_COLUMNS: Mapping[str, type[pl.DataType]] = {
@@ -22,7 +20,7 @@ DECISION_COLUMNS: Mapping[str, type[pl.DataType]] = {
     "rank": pl.Int64,
     "decile": pl.Int64,
 }
-"""What `decide` adds, in this order."""
+"""What a decision adds."""
 
 
 def check_decision(pipeline: Pipeline) -> None:
@@ -61,33 +59,16 @@ def _mistakes(rule: BusinessRule, empty: pl.DataFrame) -> Iterator[str]:
         yield f"{where} gives {dtype}, expected true or false"
 
 
-def decide(frame: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:
-    """`frame` (keys, features, score, probability) sorted by key, with decision, decision_reason, rank and decile.
-
-    `rank` is 1 for the highest probability (score where there is none) of its score date; ties go to the higher score,
-    then to the smaller key, and a missing one comes last; `decile` 1 holds the highest. `decision_reason` is the rule's
-    type or the business rule's name. Raises SpecError, see `check_rules`.
-    """
-    made = {SCORE, PROBABILITY}
-    check_rules(pipeline, {name: dtype for name, dtype in frame.schema.items() if name not in made})
-    nights = frame.sort(row_key(pipeline)).partition_by(SCORE_DATE, maintain_order=True) if frame.height else [frame]
-    decided = pl.concat(decide_ranked(_ranked(night), pipeline.decision, night.height) for night in nights)
-    return decided.select(*frame.columns, *DECISION_COLUMNS)
-
-
 def decide_ranked(rows: pl.DataFrame, decision: Decision, night_rows: int) -> pl.DataFrame:
-    """`rows` (of a night of so many, with `rank` already) with decile, decision and its reason; rules are checked."""
+    """`rows` (of a night of so many, with `rank` already) with decile, decision and its reason; rules are checked.
+
+    `decile` 1 holds the highest ranks. `decision_reason` is the rule's type or the business rule's name.
+    """
     decile = (10 * pl.col("rank") + night_rows - 1) // max(night_rows, 1)
     verdict, reason = _decision(decision)
     return rows.with_columns(
         decile.cast(pl.Int64).alias("decile"), verdict.alias("decision"), reason.alias("decision_reason")
     )
-
-
-def _ranked(night: pl.DataFrame) -> pl.DataFrame:
-    score = night[SCORE].cast(pl.Float64).to_numpy()
-    merit = night.select(pl.coalesce(PROBABILITY, SCORE)).to_series().cast(pl.Float64).to_numpy()
-    return night.with_columns(pl.Series("rank", rank_rows(merit, score), dtype=pl.Int64))
 
 
 def _merit() -> pl.Expr:

@@ -12,7 +12,7 @@ import pytest
 from nightscore.publishing.compare import compare_night
 from nightscore.publishing.difference import ChangesetDifference, NightDifference, merge
 from nightscore.reports.changeset import ChangesetFacts, Cost, render_html, render_text
-from nightscore.scoring.decide import decide
+from tests.unit.decided import decide
 from tests.unit.synthetic_flights import make_pipeline
 
 PIPELINE = make_pipeline()

@@ -7,11 +7,12 @@ import polars as pl
 import pytest
 
 from nightscore.errors import SpecError
-from nightscore.scoring.decide import check_decision, check_rules, decide
+from nightscore.scoring.decide import check_decision, check_rules
 from nightscore.settings import Settings
 from nightscore.spec.loader import load_spec
 from nightscore.spec.pipeline import Pipeline
 from nightscore.spec.serving import BusinessRule
+from tests.unit.decided import decide
 from tests.unit.synthetic_flights import make_pipeline
 
 NIGHT = pl.DataFrame({

@@ -24,8 +24,8 @@ from nightscore.publishing.difference import (
     Top,
     merge,
 )
-from nightscore.scoring.decide import decide
 from nightscore.spec.pipeline import Pipeline
+from tests.unit.decided import decide
 from tests.unit.synthetic_flights import make_pipeline
 
 NIGHT = date(2013, 4, 1)

@@ -12,13 +12,13 @@ from nightscore.lake.parquet import write_parquet
 from nightscore.registry.capsule import Capsule, read_capsule, write_capsule
 from nightscore.scoring import engine, evaluate, rows, scores
 from nightscore.scoring.arms import Arms, Share
-from nightscore.scoring.decide import decide
 from nightscore.scoring.engine import EngineUse
 from nightscore.scoring.forest import Forest, compile_forest
 from nightscore.scoring.kernel import find_instructions
 from nightscore.scoring.predictions import predict_night
 from nightscore.scoring.scores import Scores, score_night
 from nightscore.training.fit import train
+from tests.unit.decided import decide
 from tests.unit.synthetic_flights import LIGHTGBM, LINEAR, make_flights, make_pipeline, training_section
 
 FLIGHTS = make_flights()
@@ -27,6 +27,7 @@ NIGHT = pl.concat(
     FLIGHTS.drop("label").with_columns(pl.lit(FLIGHTS["score_date"].max()).alias("score_date"), pl.col("flight") + at)
     for at in (0, 100_000)
 ).unique(KEY)
+
 SHARE = Share("canary", 2, "0" * 64, 40.0, "flights@2", ("carrier", "flight"))
 
 pytestmark = pytest.mark.skipif(not find_instructions(), reason="the kernel was not built here")
