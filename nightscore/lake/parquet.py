@@ -69,10 +69,11 @@ def write_batches(batches: Iterable[pl.DataFrame], key: Sequence[str], path: Pat
             if not digest.take(group):
                 raise _disordered(key, rows)
             rows += group.height
+            table = as_table(group)
             # One group is encoded while the next is made and hashed.
             if encoded is not None:
                 encoded.result()
-            encoded = pool.submit(writer.write_table, as_table(group))
+            encoded = pool.submit(writer.write_table, table)
         assert encoded is not None
         encoded.result()
         content_sha256 = digest.hexdigest()
