@@ -17,6 +17,8 @@ import numpy as np
 from nightscore.measures.bootstrap import log_losses
 from nightscore.measures.metrics import Mask, Metrics, Vector
 
+Steps = tuple[Vector, Vector]
+
 
 @dataclass(frozen=True)
 class ExpectedConfusion:
@@ -54,12 +56,12 @@ def estimate_performance(probabilities: Vector, decided: Mask, ranking: Vector |
     scores = probabilities if ranking is None else ranking
     known = np.isfinite(probabilities) & np.isfinite(scores)
     chance, yes = probabilities[known], decided[known]
-    confusion = expect_confusion(chance, yes)
+    confusion, steps = expect_confusion(chance, yes), expect_steps(chance, scores[known])
     figures = {
         "log_loss": expected_log_loss(chance),
         "brier": expected_brier(chance),
-        "roc_auc": expected_roc_auc(chance, scores[known]),
-        "average_precision": expected_average_precision(chance, scores[known]),
+        "roc_auc": expected_roc_auc(steps) if len(chance) > 1 else None,
+        "average_precision": expected_average_precision(steps),
         **_decision_metrics(confusion),
     }
     return Estimate(len(chance), confusion if len(chance) else None, figures)
@@ -88,34 +90,34 @@ def expected_brier(probabilities: Vector) -> float | None:
     return _mean(probabilities * (1 - probabilities))
 
 
-def expected_roc_auc(probabilities: Vector, ranking: Vector) -> float | None:
+def expect_steps(probabilities: Vector, ranking: Vector) -> Steps:
+    """Expected positives and negatives (ranks,) of each distinct rank, the highest first."""
+    distinct, step = np.unique(-ranking, return_inverse=True)
+    positive = np.bincount(step, weights=probabilities, minlength=len(distinct))
+    negative = np.bincount(step, weights=1 - probabilities, minlength=len(distinct))
+    return np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+
+
+def expected_roc_auc(steps: Steps) -> float | None:
     """Expected pairs that are ordered rightly over all pairs, ties and a row with itself counted half.
 
-    None with fewer than two rows, or without an expected positive or negative.
+    None without an expected positive or negative. Of a single row there are no pairs, which is for the caller to say.
     """
-    positive, negative = _steps(probabilities, ranking)
+    positive, negative = steps
     pairs = positive.sum() * negative.sum()
-    if len(probabilities) < 2 or not pairs:
+    if not pairs:
         return None
     below = np.cumsum(negative[::-1])[::-1] - negative / 2
     return float((positive * below).sum() / pairs)
 
 
-def expected_average_precision(probabilities: Vector, ranking: Vector) -> float | None:
+def expected_average_precision(steps: Steps) -> float | None:
     """Expected precision averaged over the gains in expected recall, from the highest rank down."""
-    positive, negative = _steps(probabilities, ranking)
+    positive, negative = steps
     hits = np.cumsum(positive)
     if not len(hits) or not hits[-1]:
         return None
     return float((positive / hits[-1] * hits / (hits + np.cumsum(negative))).sum())
-
-
-def _steps(probabilities: Vector, ranking: Vector) -> tuple[Vector, Vector]:
-    """Expected positives and negatives of each distinct rank, the highest first."""
-    distinct, step = np.unique(-ranking, return_inverse=True)
-    positive = np.bincount(step, weights=probabilities, minlength=len(distinct))
-    negative = np.bincount(step, weights=1 - probabilities, minlength=len(distinct))
-    return np.asarray(positive, np.float64), np.asarray(negative, np.float64)
 
 
 def _decision_metrics(found: ExpectedConfusion) -> Metrics:

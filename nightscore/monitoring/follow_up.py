@@ -10,6 +10,7 @@ from datetime import date
 
 from nightscore.catalog.metrics import MetricValue
 from nightscore.catalog.publications import current_publications
+from nightscore.lake.outcomes import timed_step
 from nightscore.lake.workspace import Workspace
 from nightscore.monitoring.alerts import Delivery, deliver_alerts
 from nightscore.monitoring.business import record_business_metrics, record_costs
@@ -30,7 +31,8 @@ class FollowUp:
 
 def follow_up(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str) -> FollowUp:
     """Bring figures, the review queue and alerts up to the newest of `nights`; done twice, nothing is added."""
-    figures = [figure for night in sorted(nights) for figure in _figures(workspace, pipeline, night, run_id)]
+    with timed_step(workspace, pipeline.name, "performance", nights, run_id):
+        figures = [figure for night in sorted(nights) for figure in _figures(workspace, pipeline, night, run_id)]
     queued = sum(_queue(workspace, pipeline, night, run_id) for night in sorted(nights))
     return FollowUp(figures, queued, deliver_alerts(workspace))
 
