@@ -27,7 +27,7 @@ NOT_COMPARABLE = """## What is not comparable
   made for many machines, and pay here for starting up; the greater the number of rows, the less that weighs.
 - lleaves compiles, and ONNX Runtime converts, the model beforehand; that is not in their figures but in a line below.
 - ONNX Runtime computes in float32 and moves rows across splits; lleaves differs in the last bits.
-- Nightscore proves about 10,000 of the rows with LightGBM in every run and writes a predictions partition (zstd-3,
+- Nightscore proves about 10,000 of the rows with LightGBM in every run and writes a predictions partition (zstd-1,
   checksums, content hash, four more columns, the top k left out); others prove nothing and write plain Parquet. From
   its lake it reads one file of Float64, Int64 and String columns with page checksums.
 - Reading and writing alone ranks nothing; it is a floor, not a contestant.
@@ -65,7 +65,9 @@ def _other_load(result: Results) -> str:
     if not loads:
         return "no race."
     least, middle, most = min(loads), statistics.median(loads), max(loads)
-    return f"{max(map(len, runs))} rounds; others used {middle:.2f} cores meanwhile ({least:.2f} to {most:.2f})."
+    rounds = max(map(len, runs))
+    told = "1 round" if rounds == 1 else f"{rounds} rounds"
+    return f"{told}; others used {middle:.2f} cores meanwhile ({least:.2f} to {most:.2f})."
 
 
 def base_of(contestants: Mapping[str, Any]) -> str | None:
