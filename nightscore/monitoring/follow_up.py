@@ -7,10 +7,11 @@ Added here: something that every night ends with. Not here: how a figure is made
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 from nightscore.catalog.metrics import MetricValue
 from nightscore.catalog.publications import current_publications
-from nightscore.lake.outcomes import timed_step
+from nightscore.lake.outcomes import NightOutcome, timed_step
 from nightscore.lake.workspace import Workspace
 from nightscore.monitoring.alerts import Delivery, deliver_alerts
 from nightscore.monitoring.business import record_business_metrics, record_costs
@@ -31,18 +32,24 @@ class FollowUp:
 
 def follow_up(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str) -> FollowUp:
     """Bring figures, the review queue and alerts up to the newest of `nights`; done twice, nothing is added."""
-    with timed_step(workspace, pipeline.name, "performance", nights, run_id):
-        figures = [figure for night in sorted(nights) for figure in _figures(workspace, pipeline, night, run_id)]
+    figures = _record_figures(workspace, pipeline, sorted(nights), run_id)
     queued = sum(_queue(workspace, pipeline, night, run_id) for night in sorted(nights))
     return FollowUp(figures, queued, deliver_alerts(workspace))
 
 
-def _figures(workspace: Workspace, pipeline: Pipeline, night: date, run_id: str) -> list[MetricValue]:
-    return [
-        *record_performance(workspace, pipeline, night, run_id),
-        *record_business_metrics(workspace, pipeline, night, run_id),
-        *record_costs(workspace, pipeline, night, run_id),
-    ]
+def _record_figures(workspace: Workspace, pipeline: Pipeline, nights: Sequence[date], run_id: str) -> list[MetricValue]:
+    found: list[MetricValue] = []
+    with timed_step(workspace, pipeline.name, "performance", nights, run_id) as log:
+        for night in nights:
+            new = [
+                *record_performance(workspace, pipeline, night, run_id),
+                *record_business_metrics(workspace, pipeline, night, run_id),
+                *record_costs(workspace, pipeline, night, run_id),
+            ]
+            result: Literal["made", "reused"] = "made" if new else "reused"
+            log.outcomes.append(NightOutcome(f"{pipeline.name}.performance", night, result, len(new)))
+            found += new
+    return found
 
 
 def _queue(workspace: Workspace, pipeline: Pipeline, night: date, run_id: str) -> int:
