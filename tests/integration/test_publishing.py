@@ -150,6 +150,9 @@ def workspace(server: Server, begun: Begun, tmp_path_factory: pytest.TempPathFac
         yield opened
 
 
+ALSO_THERE = "alter table mart.visits add column of_an_older_spec text"
+
+
 def load(workspace: Workspace, rows: int, check: Any) -> None:
     """Load the second night as if its receipt said `rows`, let `check` see the table, and roll back."""
     pipeline = visits_of_shop(workspace)
@@ -163,6 +166,7 @@ def load(workspace: Workspace, rows: int, check: Any) -> None:
             "published_at": workspace.clock.now(),
         }  # fmt: skip
         made = insert_publication(connection, values)
+        connection.exec_driver_sql(ALSO_THERE)
         load_rows(connection, workspace, pipeline, replace(version, rows=rows), receipt, made)
         check(connection.connection.driver_connection, f"mart.visits_p{made.publication_id}", receipt.made_at)
         connection.rollback()
@@ -190,5 +194,30 @@ def test_a_partition_is_unique_by_key_and_says_whose_rows_it_holds(workspace: Wo
         assert key == [(["customer_id"],)]
         shared = raw.execute(f"select distinct publication_id, score_date, scored_at from {table}").fetchall()
         assert shared == [(int(table.rpartition("_p")[2]), NIGHT, made_at)]
+
+    load(workspace, CUSTOMERS, check)
+
+
+def test_what_all_rows_share_is_stored_once_and_read_with_every_row(workspace: Workspace) -> None:
+    version = workspace.lake.current("visits.predictions", NIGHT, NIGHT)[NIGHT]
+    expected = workspace.lake.scan([version]).collect().sort("customer_id")
+
+    def check(raw: psycopg.Connection[Any], table: str, made_at: Any) -> None:
+        once = raw.execute(
+            "select attname::text from pg_attribute where attrelid = %s::regclass and atthasmissing", [table]
+        ).fetchall()  # fmt: skip
+        assert {"publication_id", "score_date", "scored_at", "model_version", "arm"} <= {name for (name,) in once}
+        names = ", ".join(expected.columns)
+        rows = raw.execute(f"select {names} from {table} order by customer_id").fetchall()
+        assert rows == expected.rows()
+
+    load(workspace, CUSTOMERS, check)
+
+
+def test_a_column_of_an_older_spec_is_empty_in_new_rows(workspace: Workspace) -> None:
+    def check(raw: psycopg.Connection[Any], table: str, made_at: Any) -> None:
+        publication = int(table.rpartition("_p")[2])
+        query = "select of_an_older_spec, count(*) from mart.visits where publication_id = %s group by 1"
+        assert raw.execute(query, [publication]).fetchall() == [(None, CUSTOMERS)]
 
     load(workspace, CUSTOMERS, check)
