@@ -141,7 +141,10 @@ def open_remote(url: str) -> Remote:
     """
     from fsspec.core import url_to_fs
 
-    options = {"config_kwargs": S3_LIMITS} if url.startswith(("s3://", "s3a://")) else {}
+    # fsspec would hand out the file system of an earlier call, with the variables of that time.
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if url.startswith(("s3://", "s3a://")):
+        options["config_kwargs"] = S3_LIMITS
     local = "://" not in url
     try:
         filesystem, root = url_to_fs(str(Path(url).expanduser().absolute()) if local else url, **options)

@@ -6,22 +6,27 @@ Added here: another of its settings that a test needs. Not here: tests.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from moto.server import ThreadedMotoServer
-from s3fs import S3FileSystem
+
+from nightscore.lake.remotes import open_remote
 
 
 @contextmanager
-def s3_server() -> Iterator[dict[str, str]]:
-    """A real S3 server of moto's; the variables that lead to it, as to any S3."""
+def s3_server(bucket: str) -> Iterator[dict[str, str]]:
+    """A real S3 server of moto's with a bucket; this process has the variables that lead to it, as to any S3."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }  # fmt: skip
     try:
-        yield {
-            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        }  # fmt: skip
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            open_remote(f"s3://{bucket}").filesystem.mkdir(bucket)
+            yield variables
     finally:
-        # fsspec keeps a file system by its arguments, and so would lead the next server's clients to this one.
-        S3FileSystem.clear_instance_cache()
         server.stop()

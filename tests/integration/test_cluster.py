@@ -52,10 +52,7 @@ PIPELINE = make_pipeline(publish={"columns": ["gate"]})
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
-    with s3_server() as variables, pytest.MonkeyPatch.context() as patched:
-        for name, value in variables.items():
-            patched.setenv(name, value)
-        open_remote(f"s3://{BUCKET}").filesystem.mkdir(BUCKET)
+    with s3_server(BUCKET) as variables:
         yield variables
 
 

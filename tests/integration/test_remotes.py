@@ -33,10 +33,7 @@ def _no_patience() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
-    with s3_server() as variables, pytest.MonkeyPatch.context() as patched:
-        for name, value in variables.items():
-            patched.setenv(name, value)
-        open_remote(f"s3://{BUCKET}").filesystem.mkdir(BUCKET)
+    with s3_server(BUCKET) as variables:
         yield variables["AWS_ENDPOINT_URL"]
 
 
@@ -294,10 +291,7 @@ def test_files_that_are_no_objects_are_nobodys_business(store: ObjectStore, remo
 def test_an_endpoint_that_does_not_answer_is_something_to_try_again(
     store: ObjectStore, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    from fsspec import AbstractFileSystem
-
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr(AbstractFileSystem, "cachable", False)
     directory, _ = put(store)
     with pytest.raises(RemoteUnavailable, match="Could not connect"):
         push(store, open_remote(f"s3://{BUCKET}/gone"), [Pin(directory, "a snapshot")])
