@@ -27,7 +27,7 @@ from nightscore.publishing.staging import stage_publications
 from nightscore.registry.aliases import require_alias
 from nightscore.registry.names import CHAMPION, PREVIOUS
 from nightscore.registry.promotion import ROLLED_BACK, roll_back_alias
-from nightscore.scoring.predictions import recipe_of
+from nightscore.scoring.receipts import recipe_of
 from nightscore.scoring.staging import stage_predictions
 from nightscore.spec.datasets import features_dataset
 from nightscore.spec.pipeline import Pipeline

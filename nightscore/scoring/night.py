@@ -20,8 +20,8 @@ from nightscore.quality.rules import prediction_rules, rules_hash
 from nightscore.scoring.crew import Crew, open_arms, read_crew
 from nightscore.scoring.engine import KERNEL_ROWS, told
 from nightscore.scoring.execution import open_execution
-from nightscore.scoring.predictions import Predictions, predict_night, recipe_of
-from nightscore.scoring.receipts import Origin, make_receipt, store_origin, summarise
+from nightscore.scoring.predictions import Predictions, predict_night
+from nightscore.scoring.receipts import Origin, make_receipt, recipe_of, store_origin, summarise
 from nightscore.scoring.reuse import EarlierNight
 from nightscore.scoring.staging import nights_under_review, stage_restatement
 from nightscore.spec.datasets import features_dataset, predictions_dataset

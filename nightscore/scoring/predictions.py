@@ -8,13 +8,12 @@ Added here: a column of every predictions partition. Not here: scores (`scores.p
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
-from nightscore.lake.fingerprints import fingerprint
-from nightscore.scoring.arms import Arms, Share
+from nightscore.scoring.arms import Arms
 from nightscore.scoring.decide import check_rules, decide_ranked
 from nightscore.scoring.engine import EngineUse
 from nightscore.scoring.explain import explain
@@ -25,25 +24,6 @@ from nightscore.scoring.rows import Features, Rows, files_of, read_rows
 from nightscore.scoring.scores import Scores, score_night
 from nightscore.spec.pipeline import Pipeline
 from nightscore.training.matrix import SCORE_DATE
-
-if TYPE_CHECKING:
-    from nightscore.catalog.models import ModelVersion
-    from nightscore.catalog.partitions import PartitionVersion
-
-
-def recipe_of(
-    pipeline: Pipeline, champion: "ModelVersion", features: "PartitionVersion", share: Share | None = None
-) -> str:
-    """The fingerprint of the predictions that a version, and the share of another, make of a night's features."""
-    decision = pipeline.decision.model_dump(mode="json", exclude={"costs"})
-    unused = {"restate"} if pipeline.publish.reasons else {"restate", "reasons"}
-    publish = pipeline.publish.model_dump(mode="json", exclude=unused)
-    capsule, version = champion.manifest_sha256, champion.version
-    divided = {"share": share.as_json()} if share else {}
-    return fingerprint(
-        "predictions", features=features.md5, capsule=capsule, version=version, decision=decision, publish=publish,
-        **divided,
-    )  # fmt: skip
 
 
 class Score(Protocol):

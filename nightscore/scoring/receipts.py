@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nightscore.catalog.models import ModelVersion
 from nightscore.catalog.partitions import PartitionVersion, versions_by_id
-from nightscore.lake.fingerprints import code_hash
+from nightscore.lake.fingerprints import code_hash, fingerprint
 from nightscore.lake.workspace import Workspace
 from nightscore.quality.admission import Admission
 from nightscore.registry.provenance import Provenance, find_provenance
+from nightscore.scoring.arms import Share
 from nightscore.scoring.crew import Crew
 from nightscore.scoring.engine import EngineUse
 from nightscore.spec.pipeline import Pipeline
@@ -27,6 +29,21 @@ class Origin:
 
     provenance: Provenance
     stored: Mapping[str, str]
+
+
+def recipe_of(
+    pipeline: Pipeline, champion: ModelVersion, features: PartitionVersion, share: Share | None = None
+) -> str:
+    """The fingerprint of the predictions that a version, and the share of another, make of a night's features."""
+    decision = pipeline.decision.model_dump(mode="json", exclude={"costs"})
+    unused = {"restate"} if pipeline.publish.reasons else {"restate", "reasons"}
+    publish = pipeline.publish.model_dump(mode="json", exclude=unused)
+    capsule, version = champion.manifest_sha256, champion.version
+    divided = {"share": share.as_json()} if share else {}
+    return fingerprint(
+        "predictions", features=features.md5, capsule=capsule, version=version, decision=decision, publish=publish,
+        **divided,
+    )  # fmt: skip
 
 
 def store_origin(workspace: Workspace, pipeline: Pipeline) -> Origin:

@@ -19,7 +19,8 @@ from nightscore.registry.versions import open_capsule
 from nightscore.scoring.arms import Arms
 from nightscore.scoring.crew import crew_of_version, read_crew
 from nightscore.scoring.execution import Execution, open_execution
-from nightscore.scoring.predictions import predict_night, recipe_of
+from nightscore.scoring.predictions import predict_night
+from nightscore.scoring.receipts import recipe_of
 from nightscore.spec.datasets import features_dataset, shadow_dataset
 from nightscore.spec.pipeline import Pipeline
 

@@ -24,8 +24,8 @@ from nightscore.registry.versions import open_capsule, require_version
 from nightscore.scoring.arms import Arms
 from nightscore.scoring.crew import Crew, crew_of_version
 from nightscore.scoring.execution import Execution, open_execution
-from nightscore.scoring.predictions import predict_night, recipe_of
-from nightscore.scoring.receipts import Origin, make_receipt, store_origin
+from nightscore.scoring.predictions import predict_night
+from nightscore.scoring.receipts import Origin, make_receipt, recipe_of, store_origin
 from nightscore.spec.datasets import features_dataset, predictions_dataset
 from nightscore.spec.pipeline import Pipeline
 
