@@ -3,6 +3,7 @@
 Added here: a setting of LightGBM. Not here: anything that would let a thread count or a clock into a model.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -73,6 +74,14 @@ class LightGbmModel:
         """Summed leaf values (rows,) of the first `trees`, bit for bit as if there were no others."""
         return self.predictor.scores(matrix, threads, raw=True, iterations=trees)
 
+    def raw_after(self, matrix: Matrix, trees: Iterable[int]) -> Iterator[Vector]:
+        """Summed leaf values (rows,) after each of so many `trees`, which ascend; each is summed once."""
+        raw, start = np.zeros(len(matrix)), 0
+        for end in trees:
+            raw = raw + self.predictor.scores(matrix, threads=1, raw=True, start=start, iterations=end - start)
+            start = end
+            yield raw
+
     def first(self, trees: int, encoding: Encoding) -> Self:
         """The model of the first `trees` alone, in the same `encoding`."""
         return self.from_bytes(self.booster.model_to_string(num_iteration=trees).encode(), encoding)
@@ -125,13 +134,11 @@ def learning_curve(model: LightGbmModel, fit: Examples, held_out: Examples, task
 def _losses(model: LightGbmModel, examples: Examples, ends: list[int], task: Task) -> list[float | None]:
     from scipy.special import expit
 
-    raw, found = np.zeros(len(examples.labels)), []
-    for start, end in zip([0, *ends], ends, strict=False):
-        raw += model.booster.predict(
-            examples.matrix, start_iteration=start, num_iteration=end - start, raw_score=True, num_threads=1
-        )
-        found.append(log_loss(examples.labels, expit(raw)) if task == "binary" else rmse(examples.labels, raw))
-    return found
+    labels = examples.labels
+    return [
+        log_loss(labels, expit(raw)) if task == "binary" else rmse(labels, raw)
+        for raw in model.raw_after(examples.matrix, ends)
+    ]
 
 
 def _parameters(algorithm: LightGbm, objective: Objective, seed: int) -> dict[str, object]:

@@ -38,26 +38,30 @@ class Predictor:
         _call("GetFeatureNames", self._handle, count, ctypes.byref(count), room, ctypes.byref(room), texts)
         return tuple(one.value.decode() for one in buffers)
 
-    def scores(self, matrix: Matrix, threads: int, *, raw: bool = False, iterations: int = -1) -> Vector:
-        """Scores (rows,) of a matrix (rows, features) by the first `iterations`, or by all; before the link if `raw`.
+    def scores(
+        self, matrix: Matrix, threads: int, *, raw: bool = False, start: int = 0, iterations: int = -1
+    ) -> Vector:
+        """Scores (rows,) of a matrix (rows, features), before the link if `raw`.
+
+        By so many `iterations` from `start` on, or by all that follow it.
 
         Raises ValueError for another number of columns.
         """
-        return self._predict(matrix, _RAW if raw else _SCORE, threads, iterations)
+        return self._predict(matrix, _RAW if raw else _SCORE, threads, iterations, start)
 
     def contributions(self, matrix: Matrix, threads: int, iterations: int = -1) -> Matrix:
         """TreeSHAP (rows, features + 1), the base last."""
         return self._predict(matrix, _CONTRIBUTIONS, threads, iterations).reshape(len(matrix), matrix.shape[1] + 1)
 
-    def _predict(self, matrix: Matrix, kind: int, threads: int, iterations: int) -> Vector:
+    def _predict(self, matrix: Matrix, kind: int, threads: int, iterations: int, start: int = 0) -> Vector:
         matrix = np.ascontiguousarray(matrix, dtype=np.float64)
         rows, columns = map(ctypes.c_int32, matrix.shape)
         size, made = ctypes.c_int64(), ctypes.c_int64()
-        _call("CalcNumPredict", self._handle, rows, kind, 0, iterations, ctypes.byref(size))
+        _call("CalcNumPredict", self._handle, rows, kind, start, iterations, ctypes.byref(size))
         found = np.empty(size.value)
         _call(
             "PredictForMat", self._handle, ctypes.c_void_p(matrix.ctypes.data), _FLOAT64, rows, columns, _ROW_MAJOR,
-            kind, 0, iterations, f"num_threads={threads}".encode(), ctypes.byref(made),
+            kind, start, iterations, f"num_threads={threads}".encode(), ctypes.byref(made),
             ctypes.c_void_p(found.ctypes.data),
         )  # fmt: skip
         assert made.value == size.value

@@ -142,13 +142,10 @@ def _losses_by_trees(model: LightGbmModel, examples: Examples, task: Task) -> Ve
     """The mean loss (trees,) after 1, 2, … all trees."""
     from scipy.special import expit
 
-    raw, found = np.zeros(len(examples.labels)), []
-    for tree in range(model.trees):
-        raw += model.booster.predict(
-            examples.matrix, start_iteration=tree, num_iteration=1, raw_score=True, num_threads=1
-        )
-        found.append(float(losses(task, examples.labels, expit(raw) if task == "binary" else raw).mean()))
-    return np.array(found)
+    after = model.raw_after(examples.matrix, range(1, model.trees + 1))
+    return np.array([
+        losses(task, examples.labels, expit(raw) if task == "binary" else raw).mean() for raw in after
+    ])  # fmt: skip
 
 
 def _fewest(by_trees: Vector, allowed: float) -> int:
